@@ -1,0 +1,55 @@
+#include "engine/buffer.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace ranvier::engine {
+
+int64_t size_of(const Shape& shape) {
+  int64_t n = 1;
+  for (int64_t d : shape) n *= d;
+  return n;
+}
+
+int64_t bytes_of(DType dtype) {
+  switch (dtype) {
+    case DType::u8:
+    case DType::i8: return 1;
+    case DType::u16:
+    case DType::i16: return 2;
+    case DType::f32:
+    case DType::i32:
+    case DType::u32: return 4;
+    default: return 8;
+  }
+}
+
+const char* name_of(DType dtype) {
+  constexpr const char* kNames[] = {"float32", "float64", "int32",  "int64",  "uint8",
+                                    "int8",    "uint16",  "int16", "uint32", "uint64"};
+  return kNames[static_cast<int>(dtype)];
+}
+
+std::string text_of(const Shape& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+Storage::Storage(int64_t bytes) {
+  constexpr int64_t kLine = 64;
+  const int64_t rounded = (bytes / kLine + 1) * kLine;
+  data_ = static_cast<char*>(std::aligned_alloc(kLine, static_cast<size_t>(rounded)));
+  if (!data_) throw std::bad_alloc();
+  std::memset(data_, 0, static_cast<size_t>(rounded));
+}
+Storage::~Storage() { std::free(data_); }
+
+Buffer::Buffer(Shape s, DType d) : shape(std::move(s)), dtype(d), storage(std::make_shared<Storage>(bytes())) {
+  data = storage->data();
+}
+Buffer::Buffer(Shape s, DType d, std::shared_ptr<Storage> owner, char* at)
+    : shape(std::move(s)), dtype(d), storage(std::move(owner)), data(at) {}
+
+}  // namespace ranvier::engine

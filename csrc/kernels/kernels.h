@@ -1,0 +1,242 @@
+// The contract of the kernels: one plain args struct and one table entry a kernel.
+//
+// A kernel does arithmetic on raw pointers. It does not throw, allocate or keep state, and knows neither Python nor
+// threads: it is given a range of its chunks, and whoever calls it decides who does which. Chunks depend on shapes
+// only and write disjoint outputs, so any split gives the same bits. "T" below is float or double: the table holds
+// both. All arrays are C-contiguous; shapes stand behind the pointers, outputs first.
+#pragma once
+
+#include <stdint.h>
+
+namespace ranvier {
+
+enum class DType : uint8_t { f32, f64, i32, i64, u8, i8, u16, i16, u32, u64 };
+
+using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
+
+// One kernel, compiled for float and for double.
+struct TypedKernel {
+  Kernel f32, f64;
+  Kernel operator[](DType dtype) const { return dtype == DType::f32 ? f32 : f64; }
+};
+
+constexpr int64_t kElements = 4096;  // elements in one chunk of an elementwise kernel
+constexpr int64_t kColumns = 64;     // columns in one chunk of a kernel that walks columns
+inline constexpr int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// --- dense -----------------------------------------------------------------------------------------------------------
+
+enum class Activation : int {
+  linear, relu, leaky_relu, sigmoid, tanh, elu, selu, softplus, exponential, hard_sigmoid,  // derivative from y
+  gelu, silu,                                                                              // derivative from x
+  softmax,                                                                                 // by rows, kernels of its own
+};
+constexpr int kActivations = static_cast<int>(Activation::softmax) + 1;
+
+// c = activation(a @ b + bias), or c += a @ b. Chunks: matmul_chunks(args).
+struct MatmulArgs {
+  void* c;           // T (m, n)
+  const void* a;     // T (m, k), element (i, p) at a[i * a_row + p * a_column]: either operand of a gradient
+  const void* b;     // T (k, n)
+  const void* bias;  // T (n) or null
+  int64_t m, n, k, a_row, a_column;
+  Activation activation;  // any but softmax
+  double alpha;
+  bool accumulate;  // add to c; then no bias and no activation
+};
+
+// y = x transposed. Chunks: kColumns columns of x.
+struct TransposeArgs {
+  void* y;        // T (columns, rows)
+  const void* x;  // T (rows, columns)
+  int64_t rows, columns;
+};
+
+// y = sum of the rows of x, or y += it. Chunks: kColumns columns.
+struct ColumnSumArgs {
+  void* y;        // T (columns)
+  const void* x;  // T (rows, columns)
+  int64_t rows, columns;
+  bool accumulate;
+};
+
+// --- activation ------------------------------------------------------------------------------------------------------
+
+// y = f(x); backward: dx = dy * f'(x), from y where that is enough. Chunks: kElements.
+struct ActivationArgs {
+  void* y;        // T (n); backward: dx
+  const void* x;  // T (n); backward: read for gelu and silu only
+  const void* dy;      // backward: T (n)
+  const void* output;  // backward: T (n), the forward's y
+  int64_t n;
+  Activation activation;
+  double alpha;
+};
+
+// y = softmax of each row; backward: dx = y * (dy - sum(dy * y)). Chunks: one row.
+struct SoftmaxArgs {
+  void* y;         // T (rows, columns); backward: dx
+  const void* x;   // T (rows, columns); backward: the forward's y
+  const void* dy;  // backward: T (rows, columns)
+  int64_t rows, columns;
+};
+
+// --- losses ----------------------------------------------------------------------------------------------------------
+
+// The loss of each row and, if wanted, the gradient of the mean over the rows, in one visit. Chunks: one row.
+struct LossArgs {
+  void* loss;           // T (rows)
+  void* gradient;       // T (rows, columns) or null
+  const void* y_true;   // T (rows, columns); int32 (rows) for sparse cross-entropy
+  const void* y_pred;   // T (rows, columns)
+  int64_t rows, columns;
+};
+
+// value = mean of x, in one fixed order. One chunk.
+struct MeanArgs {
+  void* value;    // T (1)
+  const void* x;  // T (n)
+  int64_t n;
+};
+
+// What an epoch adds up, whatever the number of threads.
+struct Sums {
+  double total, count;
+  double steps, first_bad;  // batches added so far, and the first whose value was not finite (-1: none)
+};
+
+// sums += (value * weight, weight). One chunk.
+struct AccumulateArgs {
+  Sums* sums;
+  const void* value;  // T (1)
+  double weight;
+};
+
+// value += l1 * sum|x| + l2 * sum x^2, times scale; dx (+)= its derivative. One chunk for the sum, so one chunk.
+struct PenaltyArgs {
+  void* value;    // T (1)
+  void* dx;       // T (n) or null
+  const void* x;  // T (n)
+  int64_t n;
+  double l1, l2, scale;
+  bool accumulate;  // dx += rather than dx =
+};
+
+// --- metrics ---------------------------------------------------------------------------------------------------------
+
+// sums += (matches, rows). One chunk.
+struct AccuracyArgs {
+  Sums* sums;
+  const void* y_true;  // binary: T (rows, columns); categorical: T (rows, columns); sparse: int32 (rows)
+  const void* y_pred;  // T (rows, columns)
+  int64_t rows, columns;
+  double threshold;  // binary
+};
+
+// --- optimizers ------------------------------------------------------------------------------------------------------
+
+// What the optimizer kernels read of the state, kept in a buffer so that a repeated step sees it change.
+struct OptimizerState {
+  double learning_rate;
+  double beta_1_power, beta_2_power;  // beta^step
+  double rate;                        // Adam's learning_rate * sqrt(1 - beta_2^step) / (1 - beta_1^step)
+  double step;
+};
+
+// Advances the state by one step. One chunk.
+struct TickArgs {
+  OptimizerState* state;
+  double beta_1, beta_2;
+};
+
+// One pass over p. Chunks: kElements.
+struct UpdateArgs {
+  void* p;        // T (n)
+  const void* g;  // T (n)
+  void* m;        // T (n): momentum or first moment; null where there is none
+  void* v;        // T (n): second moment; null where there is none
+  const OptimizerState* state;
+  int64_t n;
+  double momentum, rho, beta_1, beta_2, epsilon;
+  bool nesterov;
+};
+
+// --- data ------------------------------------------------------------------------------------------------------------
+
+// y[i] = x[index[cursor + i]], converted. Chunks: one row.
+struct GatherArgs {
+  void* y;               // y_dtype (rows, columns)
+  const void* x;         // x_dtype, row r at x + r * x_row bytes, its columns contiguous
+  const int64_t* index;  // null: row cursor + i
+  const int64_t* cursor;  // null: 0
+  int64_t rows, columns, x_row;
+  DType x_dtype, y_dtype;  // y: f32, f64 or i32
+};
+
+// cursor += step. One chunk.
+struct AdvanceArgs {
+  int64_t* cursor;
+  int64_t step;
+};
+
+// y = x * scale + offset by columns, or with one scale and offset for all; null: 1 and 0. Chunks: kElements.
+struct AffineArgs {
+  void* y;             // T (n)
+  const void* x;       // T (n)
+  const void* scale;   // T (columns) or null
+  const void* offset;  // T (columns) or null
+  int64_t n, columns;
+};
+
+// y = a + b. Chunks: kElements.
+struct AddArgs {
+  void* y;        // T (n)
+  const void* a;  // T (n)
+  const void* b;  // T (n)
+  int64_t n;
+};
+
+// --- dropout ---------------------------------------------------------------------------------------------------------
+
+// A place in the random stream: draw copies it to `key`, which forward and backward read, and moves on.
+struct RandomState {
+  uint64_t seed, counter;
+};
+
+struct DrawArgs {
+  RandomState* key;
+  RandomState* state;
+};
+
+// y = x / (1 - rate) where kept, else 0; the mask depends on the key and the element's index. Chunks: kElements.
+struct DropoutArgs {
+  void* y;        // T (n)
+  const void* x;  // T (n)
+  const RandomState* key;
+  int64_t n;
+  double rate;
+};
+
+// --- the table -------------------------------------------------------------------------------------------------------
+
+struct KernelTable {
+  const char* (*isa)();  // the tier, as told by the kernels' own compilation
+
+  int64_t (*matmul_chunks[2])(const MatmulArgs&);  // by DType
+  TypedKernel matmul, transpose, column_sum;
+  TypedKernel activation, activation_backward, softmax, softmax_backward;
+  TypedKernel mean_squared_error, mean_absolute_error;
+  TypedKernel binary_crossentropy, binary_crossentropy_logits;
+  TypedKernel categorical_crossentropy, categorical_crossentropy_logits;
+  TypedKernel sparse_crossentropy, sparse_crossentropy_logits;
+  TypedKernel mean, accumulate, penalty;
+  TypedKernel binary_accuracy, categorical_accuracy, sparse_accuracy;
+  Kernel tick;
+  TypedKernel sgd, rmsprop, adam;
+  Kernel gather, advance;
+  TypedKernel affine, add;
+  Kernel draw;
+  TypedKernel dropout;
+};
+
+}  // namespace ranvier

@@ -1,0 +1,200 @@
+// Data on its way in (gather, cast, affine) and the sums of gradients.
+#include <cstring>
+
+#include "ops/tensor.h"
+
+namespace ranvier::ops {
+namespace {
+
+Shape with_rows(const Shape& shape, int64_t rows) {
+  Shape s = shape;
+  s[0] = rows;
+  return s;
+}
+
+void run_gather(const Tensor& y, const Tensor& x, const int64_t* index, const int64_t* cursor) {
+  const int64_t rows = y.shape[0], columns = rows ? y.size() / rows : 0;
+  run(engine::kernels().gather,
+      GatherArgs{y.data, x.data, index, cursor, rows, columns, columns * engine::bytes_of(x.dtype), x.dtype, y.dtype}, rows,
+      static_cast<double>(y.bytes()) * 0.1);
+}
+
+DType target_dtype(py::handle dtype, const char* op) {
+  const py::dtype wanted = py::dtype::from_args(py::reinterpret_borrow<py::object>(dtype));
+  for (const DType known : {DType::f32, DType::f64, DType::i32}) {
+    if (wanted.equal(numpy_dtype(known))) return known;
+  }
+  type_error(op, "dtype must be float32, float64 or int32; received " + py::cast<std::string>(py::str(wanted)));
+}
+
+// Rows of an array by checked indices.
+py::object gather(py::handle source_, py::handle indices_, py::handle dtype, py::handle out) {
+  const Tensor x = read(source_, "gather", "source");
+  if (x.shape.empty()) value_error("gather", "source must have at least one dimension");
+  const Tensor given = read(indices_, "gather", "indices");
+  const bool boolean = py::cast<py::array>(given.object).dtype().kind() == 'b';
+  if (given.size() && (given.dtype == DType::f32 || given.dtype == DType::f64 || boolean)) {
+    type_error("gather", boolean ? "indices must be integers; for a mask use np.flatnonzero" : "indices must be integers");
+  }
+  if (given.shape.size() != 1) value_error("gather", "indices must have one dimension; they are " + text_of(given.shape));
+  const auto indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(given.object);
+  for (py::ssize_t i = 0; i < indices.size(); ++i) {
+    if (indices.data()[i] < 0 || indices.data()[i] >= x.shape[0]) {
+      throw py::index_error("[gather] index " + integer_text(py::cast<py::array>(given.object), i) +
+                            " is out of range: source has " +
+                            pluralised(x.shape[0], "row"));
+    }
+  }
+  const DType target = dtype.is_none() ? (x.dtype == DType::f64 ? DType::f64 : DType::f32) : target_dtype(dtype, "gather");
+  const Tensor y = result(out, x, target, with_rows(x.shape, indices.size()), "gather");
+  run_gather(y, x, indices.data(), nullptr);
+  return y.object;
+}
+
+// A batch: rows order[cursor], order[cursor + 1], ... of the user's array. The order was checked when it was made.
+py::object gather_batch(py::handle source_, py::handle order_, py::handle cursor_, int64_t rows, py::handle dtype) {
+  const Tensor x = read(source_, "gather", "source");
+  const Tensor order = read(order_, "gather", "order"), cursor = read(cursor_, "gather", "cursor");
+  Tensor y = scratch(target_dtype(dtype, "gather"), with_rows(x.shape, rows));
+  y.buffer->constant = true;
+  run_gather(y, x, reinterpret_cast<const int64_t*>(order.data), reinterpret_cast<const int64_t*>(cursor.data));
+  return y.object;
+}
+
+void advance(py::handle cursor_, int64_t step) {
+  const Tensor cursor = write(cursor_, DType::i64, {1}, "advance", "cursor");
+  run(engine::kernels().advance, AdvanceArgs{reinterpret_cast<int64_t*>(cursor.data), step}, 1, 1);
+}
+
+py::object cast(py::handle x_, py::handle dtype) {
+  const Tensor x = read(x_, "cast", "x");
+  const DType target = target_dtype(dtype, "cast");
+  if (x.dtype == target) return x.object;
+  const Tensor y = result(py::none(), x, target, x.shape, "cast");
+  Tensor row_x = x, row_y = y;
+  row_x.shape = row_y.shape = {1, x.size()};
+  run_gather(row_y, row_x, nullptr, nullptr);
+  if (y.buffer) y.buffer->constant = x.constant();
+  return y.object;
+}
+
+// y = x * scale + offset, over the last axis or as one number for all; None: 1 and 0.
+py::object affine(const char* op, py::handle x_, py::handle scale_, py::handle offset_, py::handle out) {
+  const Tensor x = read_float(x_, op, "x");
+  int64_t columns = 1;
+  const auto factor = [&](py::handle given, const char* name) {
+    Tensor t;
+    if (given.is_none()) return t;
+    t = read_like(given, x, op, name);
+    if (!t.shape.empty() && t.shape != Shape{x.columns()}) {
+      value_error(op, std::string(name) + " must be one number or one for each column: x is " + text_of(x.shape) + ", " +
+                                name + " is " + text_of(t.shape));
+    }
+    if (!t.shape.empty()) columns = x.columns();
+    return t;
+  };
+  Tensor scale = factor(scale_, "scale"), offset = factor(offset_, "offset");
+  const auto widen = [&](Tensor& t) {  // one number beside one for each column
+    if (!t || t.size() == columns) return;
+    const Tensor wide = scratch(x.dtype, {columns});
+    for (int64_t i = 0; i < columns; ++i) {
+      memcpy(wide.data + i * engine::bytes_of(x.dtype), t.data, static_cast<size_t>(engine::bytes_of(x.dtype)));
+    }
+    t = wide;
+  };
+  widen(scale);
+  widen(offset);
+  // One number for all is repeated as well: a row of one column would make the kernel walk element by element.
+  constexpr int64_t kRepeat = 256;
+  if (columns == 1) {
+    columns = kRepeat;
+    widen(scale);
+    widen(offset);
+  }
+  Tensor y = result(out, x, x.shape, op);
+  if (y.data != x.data) refuse_overlap(y, x, op, "x");
+  run(engine::kernels().affine, x.dtype,
+      AffineArgs{y.data, x.data, scale ? scale.data : nullptr, offset ? offset.data : nullptr, x.size(), columns},
+      chunks_of(x.size(), kElements), static_cast<double>(x.bytes()) * 0.05);
+  if (y.buffer) y.buffer->constant = x.constant();
+  return y.object;
+}
+
+void run_add(const Tensor& sum, const Tensor& a, const Tensor& b) {
+  run(engine::kernels().add, a.dtype, AddArgs{sum.data, a.data, b.data, a.size()}, chunks_of(a.size(), kElements),
+      static_cast<double>(a.bytes()) * 0.05);
+}
+
+py::object add(py::handle a_, py::handle b_) {
+  const Tensor a = read_float(a_, "add", "a"), b = read_like(b_, a, "add", "b");
+  require_shape(b, a.shape, "add", "b", "a has");
+  const Tensor sum = result(py::none(), a, a.shape, "add");
+  run_add(sum, a, b);
+  return sum.object;
+}
+
+// dy * factor, which stays a gradient of the same place.
+py::object scale_gradient(py::handle dy_, double factor) {
+  const Tensor dy = read_float(dy_, "scale", "dy");
+  const Tensor scale = scratch(dy.dtype, {});
+  if (dy.dtype == DType::f32) {
+    *reinterpret_cast<float*>(scale.data) = static_cast<float>(factor);
+  } else {
+    *reinterpret_cast<double*>(scale.data) = factor;
+  }
+  py::object scaled = affine("scale", dy.object, scale.object, py::none(), py::none());
+  scaled.cast<Buffer*>()->at_preactivation = dy.buffer->at_preactivation;
+  return scaled;
+}
+
+// Adds an array to the gradient of a variable that is being trained.
+void add_to_gradient(py::handle variable_, py::handle value_) {
+  const Tensor variable = read_float(variable_, "add_gradient", "the variable");
+  const Tensor value = read_like(value_, variable, "add_gradient", "the gradient");
+  require_shape(value, variable.shape, "add_gradient", "the gradient", "the variable has");
+  const GradientSlot slot = gradient_slot(variable);
+  if (!slot.tensor) return;
+  if (slot.add) {
+    run_add(slot.tensor, slot.tensor, value);
+  } else {
+    memcpy(slot.tensor.data, value.data, static_cast<size_t>(value.bytes()));
+  }
+}
+
+// The sum of two gradients of y. One that a fused loss took at y's preactivation can only be added there, so the
+// other is taken through the activation first.
+py::object add_gradients(py::handle y_, py::handle a_, py::handle b_) {
+  const Tensor y = read_float(y_, "add", "y");
+  Tensor a = read_like(a_, y, "add", "a"), b = read_like(b_, y, "add", "b");
+  if (a.buffer->at_preactivation != b.buffer->at_preactivation) {
+    Tensor& plain = a.buffer->at_preactivation ? b : a;
+    const Tensor through = scratch(y.dtype, y.shape);
+    run_activation_backward(through, plain, Tensor(), y, y.buffer->activation, 0);
+    through.buffer->at_preactivation = true;
+    plain = through;
+  }
+  const Tensor sum = scratch(y.dtype, y.shape);
+  sum.buffer->at_preactivation = a.buffer->at_preactivation;
+  run_add(sum, a, b);
+  return sum.object;
+}
+
+}  // namespace
+
+void register_data(py::module_& m) {
+  m.def("gather", gather);
+  m.def("gather_batch", gather_batch);
+  m.def("advance", advance);
+  m.def("cast", cast);
+  m.def("affine", [](py::handle x, py::handle scale, py::handle offset, py::handle out) {
+    return affine("affine", x, scale, offset, out);
+  });
+  m.def("affine_backward",
+        [](py::handle dy, py::handle scale, py::handle out) { return affine("affine_backward", dy, scale, py::none(), out); });
+  m.def("add", add);
+  m.def("scale_gradient", scale_gradient);
+  m.def("add_to_gradient", add_to_gradient);
+  m.def("add_gradients", add_gradients);
+}
+
+}  // namespace ranvier::ops

@@ -1,0 +1,185 @@
+// dense: y = f(x w + b), and its three gradients.
+#include "ops/tensor.h"
+
+namespace ranvier::ops {
+namespace {
+
+// About 40 flops a nanosecond on one core, and what must at least be read once.
+double product_cost(const Tensor& t, int64_t m, int64_t n, int64_t k) {
+  const double scale = t.dtype == DType::f64 ? 2 : 1;
+  return scale * (2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / 40 +
+                  static_cast<double>(m * k + k * n + m * n) / 10);
+}
+
+void matmul(const Tensor& like, const MatmulArgs& args) {
+  const KernelTable& k = engine::kernels();
+  run(k.matmul, like.dtype, args, k.matmul_chunks[like.dtype == DType::f64](args),
+      product_cost(like, args.m, args.n, args.k));
+}
+
+// x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
+struct Operands {
+  Tensor x, w, b;
+  int64_t rows, inputs, outputs;
+  Shape y_shape;
+};
+Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
+  Operands o;
+  o.x = read_float(x_, op, "x");
+  o.w = read_like(w_, o.x, op, "the kernel");
+  if (o.x.shape.size() < 2) {
+    value_error(op, "x must have at least 2 dimensions (rows, columns); x is " + text_of(o.x.shape) +
+                        ": for one row use x[None]");
+  }
+  if (o.w.shape.size() != 2) {
+    value_error(op, "the kernel must have 2 dimensions (inputs, outputs); it is " + text_of(o.w.shape));
+  }
+  o.rows = o.x.rows();
+  o.inputs = o.w.shape[0];
+  o.outputs = o.w.shape[1];
+  if (o.x.columns() != o.inputs) {
+    value_error(op, "x has " + pluralised(o.x.columns(), "column") + " but the kernel has " + pluralised(o.inputs, "row") +
+                        ": x is " + text_of(o.x.shape) + ", kernel is " + text_of(o.w.shape));
+  }
+  if (!b_.is_none()) {
+    o.b = read_like(b_, o.x, op, "the bias");
+    if (o.b.shape != Shape{o.outputs}) {
+      value_error(op, "the bias must have one value for each of the kernel's " + pluralised(o.outputs, "column") +
+                          ": kernel is " + text_of(o.w.shape) + ", bias is " + text_of(o.b.shape));
+    }
+  }
+  o.y_shape = o.x.shape;
+  o.y_shape.back() = o.outputs;
+  return o;
+}
+
+void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
+  matmul(o.x, MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
+                         alpha, false});
+}
+
+py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_, py::handle out) {
+  const Activation f = activation_from(activation, "dense");
+  const double alpha = alpha_from(alpha_, f);
+  const Operands o = operands(x_, w_, b_, "dense");
+  Tensor y = result(out, o.x, o.y_shape, "dense");
+  refuse_overlap(y, o.x, "dense", "x");
+  refuse_overlap(y, o.w, "dense", "the kernel");
+  refuse_overlap(y, o.b, "dense", "the bias");
+  const bool separate = needs_input(f) || f == Activation::softmax;
+  if (!separate) {
+    product(y, o, f, alpha);
+  } else if (!y.buffer) {
+    product(y, o, Activation::linear, 0);
+    run_activation(y, y, f, alpha);
+  } else {  // the backward pass, or a fused loss, will ask for what went into f
+    auto z = std::make_shared<Buffer>(o.y_shape, o.x.dtype);
+    const Tensor zt = of(z);
+    product(zt, o, Activation::linear, 0);
+    run_activation(y, zt, f, alpha);
+    y.buffer->preactivation = std::move(z);
+    y.buffer->activation = f;
+  }
+  if (y.buffer) {
+    const auto trained = [](const Tensor& v) { return v && v.buffer && v.buffer->gradient; };
+    y.buffer->constant = o.x.constant() && !trained(o.w) && !trained(o.b);
+  }
+  return y.object;
+}
+
+// dy through the activation.
+Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, Activation f, double alpha,
+                          const char* op) {
+  if (f == Activation::linear || (dy.buffer && dy.buffer->at_preactivation)) return dy;
+  Tensor x;
+  if (needs_input(f)) {
+    if (y && y.buffer && y.buffer->preactivation) {
+      x = of(y.buffer->preactivation);
+    } else {  // not kept: computed again
+      x = scratch(o.x.dtype, o.y_shape);
+      product(x, o, Activation::linear, 0);
+    }
+  } else if (!y) {
+    value_error(op, "y, the forward pass's output, is needed");
+  }
+  Tensor dz = scratch(o.x.dtype, o.y_shape);
+  run_activation_backward(dz, dy, x, y, f, alpha);
+  return dz;
+}
+
+// dw (+)= x^T dz
+void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add) {
+  matmul(o.x, MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs, Activation::linear,
+                         0, add});
+}
+
+// db (+)= sum of dz's rows
+void bias_gradient(const Tensor& db, const Operands& o, const Tensor& dz, bool add) {
+  run(engine::kernels().column_sum, o.x.dtype, ColumnSumArgs{db.data, dz.data, o.rows, o.outputs, add},
+      chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2);
+}
+
+// dx = dz w^T
+void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
+  const Tensor transposed = scratch(o.x.dtype, {o.outputs, o.inputs});
+  run(engine::kernels().transpose, o.x.dtype, TransposeArgs{transposed.data, o.w.data, o.inputs, o.outputs},
+      chunks_of(o.outputs, kColumns), static_cast<double>(o.w.size()) * 0.5);
+  matmul(o.x, MatmulArgs{dx.data, dz.data, transposed.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1,
+                         Activation::linear, 0, false});
+}
+
+// For a layer (w is its variable) the gradients are added to the variables' own and dx is returned, None if nobody
+// wants it; for arrays all three are returned.
+py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::handle w_, py::handle b_, py::handle activation,
+                          py::handle alpha, py::handle out) {
+  const char* op = "dense_backward";
+  const Activation f = activation_from(activation, op);
+  const Operands o = operands(x_, w_, b_, op);
+  const Tensor dy = read_like(dy_, o.x, op, "dy");
+  require_shape(dy, o.y_shape, op, "dy", "x and the kernel give");
+  Tensor y;
+  if (!y_.is_none()) {
+    y = read_like(y_, o.x, op, "y");
+    require_shape(y, o.y_shape, op, "y", "x and the kernel give");
+  }
+
+  if (o.w.buffer) {
+    const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f), op);
+    if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) kernel_gradient(dw.tensor, o, dz, dw.add);
+    if (const GradientSlot db = gradient_slot(o.b); db.tensor) bias_gradient(db.tensor, o, dz, db.add);
+    if (o.x.constant()) return py::none();
+    const Tensor dx = scratch(o.x.dtype, o.x.shape);
+    input_gradient(dx, o, dz);
+    return dx.object;
+  }
+
+  py::object outs[3] = {py::none(), py::none(), py::none()};
+  if (!out.is_none()) {
+    const auto given = py::cast<py::sequence>(out);
+    if (given.size() != 3) value_error(op, "out must be a tuple (dx, dw, db), each an array or None");
+    for (size_t i = 0; i < 3; ++i) outs[i] = given[i];
+  }
+  const Tensor dx = result(outs[0], o.x, o.x.shape, op), dw = result(outs[1], o.x, o.w.shape, op);
+  Tensor db;
+  if (o.b) db = result(outs[2], o.x, o.b.shape, op);
+  for (const Tensor* target : {&dx, &dw, static_cast<const Tensor*>(&db)}) {
+    if (!*target) continue;
+    refuse_overlap(*target, o.x, op, "x");
+    refuse_overlap(*target, o.w, op, "the kernel");
+    refuse_overlap(*target, dy, op, "dy");
+  }
+  const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f), op);
+  input_gradient(dx, o, dz);
+  kernel_gradient(dw, o, dz, false);
+  if (db) bias_gradient(db, o, dz, false);
+  return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
+}
+
+}  // namespace
+
+void register_dense(py::module_& m) {
+  m.def("dense", dense);
+  m.def("dense_backward", dense_backward);
+}
+
+}  // namespace ranvier::ops

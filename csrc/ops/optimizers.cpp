@@ -1,0 +1,81 @@
+// Optimizer steps, in place over flat parameters.
+#include "ops/tensor.h"
+
+namespace ranvier::ops {
+namespace {
+
+OptimizerState* state_of(py::handle state, const char* op) {
+  return reinterpret_cast<OptimizerState*>(write(state, DType::f64, {5}, op, "state").data);
+}
+
+// The arguments that all optimizers share; the hyperparameters are the caller's to fill in.
+struct Update {
+  Tensor p, g, m, v;
+  UpdateArgs args{};
+};
+Update update(py::handle p_, py::handle g_, py::handle m_, py::handle v_, py::handle state, const char* op,
+              const char* m_name) {
+  Update u;
+  const Tensor seen = read_float(p_, op, "p");
+  u.p = write(p_, seen.dtype, seen.shape, op, "p");
+  u.g = read_like(g_, u.p, op, "g");
+  require_shape(u.g, u.p.shape, op, "g", "p has");
+  const auto moment = [&](py::handle given, const char* name) {
+    if (given.is_none()) return Tensor();
+    read_like(given, u.p, op, name);
+    return write(given, u.p.dtype, u.p.shape, op, name);
+  };
+  u.m = moment(m_, m_name);
+  u.v = moment(v_, "v");
+  u.args.p = u.p.data;
+  u.args.g = u.g.data;
+  u.args.m = u.m ? u.m.data : nullptr;
+  u.args.v = u.v ? u.v.data : nullptr;
+  u.args.state = state_of(state, op);
+  u.args.n = u.p.size();
+  return u;
+}
+
+void apply(const TypedKernel& kernel, const Update& u) {
+  run(kernel, u.p.dtype, u.args, chunks_of(u.args.n, kElements), static_cast<double>(u.p.bytes()) * 0.15);
+}
+
+void tick(py::handle state, double beta_1, double beta_2) {
+  run(engine::kernels().tick, TickArgs{state_of(state, "optimizer"), beta_1, beta_2}, 1, 1);
+}
+
+void sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov) {
+  Update u = update(p, g, velocity, py::none(), state, "sgd", "velocity");
+  u.args.momentum = momentum;
+  u.args.nesterov = nesterov;
+  apply(engine::kernels().sgd, u);
+}
+
+void rmsprop(py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho, double momentum,
+             double epsilon) {
+  Update u = update(p, g, velocity, v, state, "rmsprop", "velocity");
+  u.args.rho = rho;
+  u.args.momentum = momentum;
+  u.args.epsilon = epsilon;
+  apply(engine::kernels().rmsprop, u);
+}
+
+void adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle state, double beta_1, double beta_2,
+          double epsilon) {
+  Update u = update(p, g, m, v, state, "adam", "m");
+  u.args.beta_1 = beta_1;
+  u.args.beta_2 = beta_2;
+  u.args.epsilon = epsilon;
+  apply(engine::kernels().adam, u);
+}
+
+}  // namespace
+
+void register_optimizers(py::module_& m) {
+  m.def("tick", tick);
+  m.def("sgd", sgd);
+  m.def("rmsprop", rmsprop);
+  m.def("adam", adam);
+}
+
+}  // namespace ranvier::ops

@@ -1,0 +1,115 @@
+// What an op is given and what it returns: a NumPy array or a Buffer, seen as pointer, type and shape.
+//
+// The same ops serve both faces: arrays in, arrays out for a person; Buffers in, Buffers out for a layer. The first
+// argument decides which.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "engine/buffer.h"
+#include "engine/dispatch.h"
+#include "engine/program.h"
+
+namespace ranvier::ops {
+
+namespace py = pybind11;
+using engine::Buffer;
+using engine::Shape;
+using engine::text_of;
+
+// An argument, C-contiguous and in native byte order (copied if it was not).
+struct Tensor {
+  py::object object;  // the array or Buffer that owns the data; empty where an optional argument is None
+  Buffer* buffer = nullptr;  // null: an array
+  char* data = nullptr;
+  DType dtype = DType::f32;
+  Shape shape;
+
+  explicit operator bool() const { return object.ptr() != nullptr; }
+  int64_t size() const { return engine::size_of(shape); }
+  int64_t bytes() const { return size() * engine::bytes_of(dtype); }
+  int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
+  int64_t rows() const {  // all dimensions but the last
+    int64_t n = 1;
+    for (size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
+    return n;
+  }
+  bool constant() const { return buffer && buffer->constant; }
+};
+
+// Reads an argument. `op` and `name` are for the message of a TypeError.
+Tensor read(py::handle object, const char* op, const char* name);          // any number type; float16 as float32
+Tensor read_float(py::handle object, const char* op, const char* name);    // float32 or float64
+Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name);  // the same float type
+
+// A place to write to, changed in place: never a copy, so it must be contiguous, writable and of this type and shape.
+Tensor write(py::handle object, DType dtype, const Shape& shape, const char* op, const char* name);
+
+// The result of an op: `out` if given, else new, of the same face as `like`.
+Tensor result(py::handle out, const Tensor& like, DType dtype, const Shape& shape, const char* op);
+Tensor result(py::handle out, const Tensor& like, const Shape& shape, const char* op);
+
+// Refuses an `out` that shares memory with an input that is read after it is written.
+void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, const char* name);
+
+Tensor of(std::shared_ptr<Buffer> buffer);
+
+// Memory for the duration of one op.
+Tensor scratch(DType dtype, const Shape& shape);
+
+// The array that shares the Buffer's memory.
+py::array as_array(const std::shared_ptr<Buffer>& buffer);
+py::dtype numpy_dtype(DType dtype);
+DType dtype_from(py::handle dtype);
+
+std::string pluralised(int64_t count, const char* noun);  // "1 row", "2 rows", "3 classes"
+std::string integer_text(const py::array& integers, py::ssize_t i);  // as Python prints it
+
+[[noreturn]] void value_error(const char* op, const std::string& text);
+[[noreturn]] void type_error(const char* op, const std::string& text);
+void require_shape(const Tensor& t, const Shape& shape, const char* op, const char* name, const char* why);
+
+// Submits a kernel. Work of more than some microseconds runs without the GIL.
+template <class Args>
+void run(Kernel kernel, const Args& args, int64_t chunks, double cost) {
+  constexpr double kReleaseCost = 10e3;
+  if (cost < kReleaseCost) return engine::submit(kernel, &args, chunks, cost);
+  py::gil_scoped_release release;
+  engine::submit(kernel, &args, chunks, cost);
+}
+template <class Args>
+void run(const TypedKernel& kernel, DType dtype, const Args& args, int64_t chunks, double cost) {
+  run(kernel[dtype], args, chunks, cost);
+}
+
+// A parameter's gradient, and whether to add to what is there.
+struct GradientSlot {
+  Tensor tensor;
+  bool add = false;
+};
+// The slot of a variable that is being trained; an empty one otherwise.
+GradientSlot gradient_slot(const Tensor& variable);
+
+Activation activation_from(py::handle name, const char* op);
+double alpha_from(py::handle alpha, Activation activation);
+bool needs_input(Activation activation);  // its derivative cannot be told from its output
+
+// Shared by dense and activation: y = f(x), and dx = dy f'.
+void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha);
+void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& y, Activation f,
+                             double alpha);
+
+void register_activation(py::module_& m);
+void register_buffer(py::module_& m);
+void register_data(py::module_& m);
+void register_dense(py::module_& m);
+void register_dropout(py::module_& m);
+void register_losses(py::module_& m);
+void register_metrics(py::module_& m);
+void register_optimizers(py::module_& m);
+
+}  // namespace ranvier::ops

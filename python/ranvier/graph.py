@@ -1,0 +1,201 @@
+"""Graphs of layers: symbolic tensors, the nodes between them, and the walk there and back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ranvier._core import add_gradients
+
+if TYPE_CHECKING:
+    from ranvier.layers.base import Layer
+
+__all__ = ["Graph", "Node", "SymbolicTensor", "trace"]
+
+Shape = tuple[int | None, ...]
+
+
+class SymbolicTensor:
+    """A tensor that has no values yet: what `Input` returns and layers are called on.
+
+    Attributes:
+        shape: (None, ...), None for the rows.
+        dtype: "float32" or "float64".
+        node: the node that gives it, None for an input.
+        name: of an input.
+    """
+
+    def __init__(
+        self, shape: Shape, dtype: str, node: Node | None = None, name: str | None = None
+    ) -> None:
+        self.shape, self.dtype, self.node, self.name = shape, dtype, node, name
+        self.layer: Layer | None = None  # of an input
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            "a symbolic tensor has no values: build the model from layers, and give it arrays after"
+        )
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
+        self.__array__()
+
+    def __repr__(self) -> str:
+        return f"<SymbolicTensor shape={self.shape} dtype={self.dtype} name={self.name}>"
+
+
+class Node:
+    """One use of a layer: which tensors went in, which came out."""
+
+    def __init__(
+        self, layer: Layer, inputs: list[SymbolicTensor], single: bool, shapes: Any, dtype: str
+    ) -> None:
+        self.layer, self.inputs, self.single = layer, inputs, single
+        many = isinstance(shapes, list)
+        self.outputs = [SymbolicTensor(s, dtype, self) for s in (shapes if many else [shapes])]
+
+
+class Graph:
+    """The nodes between inputs and outputs, in an order in which they can run.
+
+    Args:
+        inputs, outputs: symbolic tensors, one or a list.
+
+    Raises:
+        ValueError: if an output does not depend on the inputs given alone.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        self.single_input = isinstance(inputs, SymbolicTensor)
+        self.single_output = isinstance(outputs, SymbolicTensor)
+        self.inputs: list[SymbolicTensor] = [inputs] if self.single_input else list(inputs)
+        self.outputs: list[SymbolicTensor] = [outputs] if self.single_output else list(outputs)
+        for tensor in [*self.inputs, *self.outputs]:
+            if not isinstance(tensor, SymbolicTensor):
+                raise ValueError(
+                    "[Model] inputs and outputs must be symbolic tensors, from Input(...) and from "
+                    f"layers called on them; received {type(tensor).__name__}"
+                )
+        self.nodes = self._sorted()
+        # Each tensor has a slot, so that a walk is list indexing.
+        slots = {id(t): i for i, t in enumerate(self.inputs)}
+        for node in self.nodes:
+            for tensor in node.outputs:
+                slots[id(tensor)] = len(slots)
+        self._size = len(slots)
+        self._plan = [
+            (
+                node,
+                [slots[id(t)] for t in node.inputs],
+                [slots[id(t)] for t in node.outputs],
+            )
+            for node in self.nodes
+        ]
+        self._out = [slots[id(t)] for t in self.outputs]
+
+    def _sorted(self) -> list[Node]:
+        """Depth first from the outputs, without recursion: nets may be deep."""
+        known = {id(t) for t in self.inputs}
+        done: set[int] = set()
+        order: list[Node] = []
+        for output in self.outputs:
+            stack: list[tuple[SymbolicTensor, bool]] = [(output, False)]
+            while stack:
+                tensor, leaving = stack.pop()
+                node = tensor.node
+                if id(tensor) in known or (node is not None and id(node) in done):
+                    continue
+                if node is None:
+                    raise ValueError(
+                        f"[Model] an output depends on input {tensor.name!r}, which is not among "
+                        f"the model's inputs {[t.name for t in self.inputs]}: add it"
+                    )
+                if leaving:
+                    done.add(id(node))
+                    order.append(node)
+                else:
+                    stack.append((tensor, True))
+                    stack += [(t, False) for t in reversed(node.inputs)]
+        return order
+
+    @property
+    def output_shape(self) -> Any:
+        return self.outputs[0].shape if self.single_output else [t.shape for t in self.outputs]
+
+    def layers(self) -> list[Layer]:
+        """The layers, each once, in the order of their first use."""
+        return list(dict.fromkeys(node.layer for node in self.nodes))
+
+    def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Callable[[Any], Any]]:
+        """Run the nodes in order; `backward` walks them in reverse, adding the gradients where a
+        tensor has several readers.
+
+        Args:
+            x: a Buffer for a single input, else a list of them.
+            training: passed to the layers.
+
+        Returns:
+            (y, backward), y a Buffer for a single output, else a list.
+        """
+        values: list[Any] = [None] * self._size
+        values[: len(self.inputs)] = [x] if self.single_input else x
+        tape: list[Callable[[Any], Any]] = []
+        for node, sources, targets in self._plan:
+            given = values[sources[0]] if node.single else [values[i] for i in sources]
+            y, back = node.layer.run(given, training)
+            tape.append(back)
+            if len(targets) == 1 and not isinstance(y, (list, tuple)):
+                values[targets[0]] = y
+            else:
+                for i, part in zip(targets, y, strict=True):
+                    values[i] = part
+
+        def backward(dy: Any) -> Any:
+            gradients: list[Any] = [None] * self._size
+
+            def add(i: int, d: Any) -> None:
+                if d is not None:
+                    g = gradients[i]
+                    gradients[i] = d if g is None else add_gradients(values[i], g, d)
+
+            for i, d in zip(self._out, [dy] if self.single_output else dy, strict=True):
+                add(i, d)
+            for (node, sources, targets), back in zip(
+                reversed(self._plan), reversed(tape), strict=True
+            ):
+                if len(targets) == 1:
+                    if values[targets[0]].constant:
+                        continue
+                    d = gradients[targets[0]]
+                    if d is None and node.layer.activity_regularizer is None:
+                        continue
+                else:
+                    d = [gradients[i] for i in targets]
+                dx = back(d)
+                if node.single:
+                    add(sources[0], dx)
+                elif dx is not None:
+                    for i, part in zip(sources, dx, strict=True):
+                        add(i, part)
+            dxs = gradients[: len(self.inputs)]
+            return dxs[0] if self.single_input else dxs
+
+        y_out = [values[i] for i in self._out]
+        return (y_out[0] if self.single_output else y_out), backward
+
+
+def trace(layer: Layer, input_shape: Any, training: bool) -> Graph:
+    """The graph that `layer.call` makes of symbolic inputs of these shapes."""
+    many = isinstance(input_shape, list)
+    shapes: Sequence[Shape] = input_shape if many else [input_shape]
+    inputs = [SymbolicTensor(tuple(s), layer.dtype, name=f"input_{i}") for i, s in enumerate(shapes)]
+    takes_training = "training" in inspect.signature(layer.call).parameters
+    given = inputs if many else inputs[0]
+    outputs = layer.call(given, training=training) if takes_training else layer.call(given)
+    if isinstance(outputs, tuple):
+        outputs = list(outputs)
+    return Graph(given, outputs)

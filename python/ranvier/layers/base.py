@@ -1,0 +1,526 @@
+"""Layer: what every layer is.
+
+A layer's `forward` returns its output and the function that takes the output's gradient back:
+
+    class Scale(Layer):
+        def build(self, input_shape):
+            self.scale = self.add_weight((input_shape[-1],), "ones", name="scale")
+
+        def forward(self, x, *, training=False):
+            y = ops....(x, self.scale)
+            def backward(dy):
+                return ops....   # -> dx; adds to the variables' gradients
+            return y, backward
+
+x and y are Buffers and are touched through ops only. A layer made of other layers defines `call`
+instead, as in Keras; it is traced once into a graph. A layer written in NumPy derives from
+NumpyLayer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ranvier import config, initializers, regularizers
+from ranvier._core import Buffer, activity_penalty, add_gradients, add_to_gradient, cast
+from ranvier.graph import Graph, Node, SymbolicTensor, trace
+from ranvier.registry import snake_case
+from ranvier.variables import Variable
+
+__all__ = ["Layer", "NumpyLayer", "Shape", "activity_penalties"]
+
+Shape = tuple[int | None, ...]
+Backward = Callable[[Any], Any]
+
+_name_counts: dict[str, int] = {}
+
+
+def unique_name(base: str) -> str:
+    """dense, dense_1, dense_2, ... over the life of the program (or until clear_session)."""
+    count = _name_counts.get(base, 0)
+    _name_counts[base] = count + 1
+    return f"{base}_{count}" if count else base
+
+
+def clear_names() -> None:
+    """Start the numbering of names anew."""
+    _name_counts.clear()
+
+
+class _ActivityPenalties:
+    """Outputs that a regularizer penalises, noted on the way forward until the loss is known."""
+
+    def __init__(self) -> None:
+        self.noted: list[_ActivityPenalty] | None = None  # None: nobody asks
+
+    def collect(self) -> list[_ActivityPenalty]:
+        self.noted = []
+        return self.noted
+
+
+class _ActivityPenalty:
+    def __init__(self, regularizer: regularizers.Regularizer, y: Buffer) -> None:
+        self.regularizer, self.y = regularizer, y
+        self.dy: Buffer | None = None
+
+    def add_to(self, loss: Buffer) -> None:
+        """Add the penalty to the loss, and keep its derivative for the way back."""
+        self.dy = activity_penalty(loss, self.y, self.regularizer.l1, self.regularizer.l2)
+
+
+activity_penalties = _ActivityPenalties()
+
+
+class Layer:
+    """A step of a computation, with its variables and its derivative.
+
+    Args:
+        name: unique in a model; made from the class's name if None.
+        dtype: "float32" or "float64"; None is `config.floatx()`.
+        trainable: whether its variables are trained.
+        activity_regularizer: a penalty on its output.
+        input_shape: shape of one row, for the first layer of a Sequential without an Input.
+
+    Attributes:
+        built: whether its variables exist.
+    """
+
+    autocast = True  # inputs of another float type are converted to the layer's
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        activity_regularizer: Any = None,
+        input_shape: Sequence[int | None] | None = None,
+    ) -> None:
+        self._layers: dict[str, list[Layer]] = {}
+        self._variables: list[Variable] = []
+        self._graphs: dict[bool, Graph] = {}
+        self._nodes: list[Node] = []
+        self._built_shape: Any = None
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"[{type(self).__name__}] name must be a string; received {name!r}")
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.dtype = config.dtype_name(dtype)
+        self._trainable = bool(trainable)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.given_input_shape = None if input_shape is None else tuple(input_shape)
+        self.built = False
+
+    # --- what a layer defines -------------------------------------------------------------------
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variables; called once, before the first forward.
+
+        Args:
+            input_shape: (None, ...), or a list of such for several inputs.
+        """
+        if type(self).call is not Layer.call:
+            self.graph(False, input_shape)
+
+    def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
+        """Compute the output and the function that takes its gradient back.
+
+        Args:
+            x: a Buffer, or a list of them.
+            training: whether this is a training step.
+
+        Returns:
+            (y, backward) with backward(dy) -> dx, as x; dx may be None where x.constant.
+        """
+        return self.graph(training, self._built_shape).forward(x, training=training)
+
+    def call(self, inputs: Any) -> Any:
+        """Put the layer together from other layers, called on symbolic tensors, as in Keras."""
+        raise NotImplementedError(
+            f"[{self.name}] {type(self).__name__} defines neither forward(x, training=) nor "
+            "call(inputs)"
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The output's shape for an input's shape; the same unless a layer says otherwise."""
+        if type(self).call is not Layer.call:
+            return self.graph(False, input_shape).output_shape
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, from which `from_config` makes the layer again."""
+        config: dict[str, Any] = {
+            "name": self.name,
+            "dtype": self.dtype,
+            "trainable": self._trainable,
+        }
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        if self.given_input_shape is not None:
+            config["input_shape"] = self.given_input_shape
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The layer of a config, not yet built."""
+        return cls(**config)
+
+    # --- calling --------------------------------------------------------------------------------
+
+    def __call__(self, inputs: Any, *, training: bool = False) -> Any:
+        """Apply the layer: to arrays at once, to symbolic tensors as a part of a graph.
+
+        Args:
+            inputs: an array (rows, ...), a symbolic tensor, or a list of them.
+            training: whether layers such as Dropout act.
+
+        Returns:
+            An array, a symbolic tensor, or a list of them.
+        """
+        flat = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        if any(isinstance(x, SymbolicTensor) for x in flat):
+            return self._call_symbolic(inputs)
+        if any(isinstance(x, Buffer) for x in flat):
+            raise TypeError(
+                f"[{self.name}] a layer cannot be called inside forward, because its backward "
+                "would be lost: use y, backward = layer.run(x, training), or define call(inputs)"
+            )
+        buffers = [Buffer.from_array(x, self.input_dtype) for x in flat]
+        for x in buffers:
+            x.constant = True
+        y, _ = self.run(buffers if isinstance(inputs, (list, tuple)) else buffers[0], training)
+        return [b.view() for b in y] if isinstance(y, (list, tuple)) else y.view()
+
+    def _call_symbolic(self, inputs: Any) -> Any:
+        single = not isinstance(inputs, (list, tuple))
+        tensors: list[SymbolicTensor] = [inputs] if single else list(inputs)
+        for x in tensors:
+            if not isinstance(x, SymbolicTensor):
+                raise TypeError(
+                    f"[{self.name}] arrays and symbolic tensors cannot be mixed: {type(x).__name__}"
+                )
+        shapes = tensors[0].shape if single else [x.shape for x in tensors]
+        self.ensure_built(shapes)
+        out = self.compute_output_shape(shapes)
+        node = Node(self, tensors, single, out, self.output_dtype)
+        self._nodes.append(node)
+        return node.outputs if isinstance(out, list) else node.outputs[0]
+
+    @property
+    def input_dtype(self) -> str:
+        """What arrays are converted to on their way in."""
+        return self.dtype
+
+    @property
+    def output_dtype(self) -> str:
+        return self.dtype
+
+    def run(self, x: Any, training: bool = False) -> tuple[Any, Backward]:
+        """`forward`, for whoever has the layer inside: builds it, casts x to the layer's dtype, and
+        applies the activity regularizer."""
+        many = isinstance(x, (list, tuple))
+        if not self.built:
+            self.ensure_built([(None, *b.shape[1:]) for b in x] if many else (None, *x.shape[1:]))
+        if self.autocast and (many or x.dtype != self.dtype):
+            xs = list(x) if many else [x]
+            if any(b.dtype != self.dtype for b in xs):
+                return self._run_cast(xs, many, training)
+        if self.activity_regularizer is None or activity_penalties.noted is None:
+            return self._forward(x, training)
+        y, backward = self._forward(x, training)
+        penalty = _ActivityPenalty(self.activity_regularizer, y)
+        activity_penalties.noted.append(penalty)
+
+        def backward_with_penalty(dy: Any) -> Any:
+            if dy is None or penalty.dy is None:
+                dy = penalty.dy if dy is None else dy
+            else:
+                dy = add_gradients(y, dy, penalty.dy)
+            return backward(dy)
+
+        return y, backward_with_penalty
+
+    def _forward(self, x: Any, training: bool) -> tuple[Any, Backward]:
+        """`forward` on Buffers."""
+        return self.forward(x, training=training)
+
+    def _run_cast(self, xs: list[Buffer], many: bool, training: bool) -> tuple[Any, Backward]:
+        inside = [cast(x, self.dtype) for x in xs]
+        y, backward = self.run(inside if many else inside[0], training)
+
+        def backward_through_cast(dy: Any) -> Any:
+            dx = backward(dy)
+            dxs = [
+                None if d is None else cast(d, x.dtype)
+                for d, x in zip(dx if many else [dx], xs, strict=True)
+            ]
+            return dxs if many else dxs[0]
+
+        return y, backward_through_cast
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Build the layer if it is not built yet."""
+        if not self.built:
+            self.check_input(input_shape)
+            self.build(input_shape)
+            self.built = True
+            self._built_shape = input_shape
+
+    def check_input(self, input_shape: Any) -> None:
+        """Raise ValueError for shapes that the layer cannot take."""
+
+    def graph(self, training: bool, input_shape: Any = None) -> Graph:
+        """The graph traced from `call`."""
+        if training not in self._graphs:
+            if input_shape is None:
+                raise ValueError(f"[{self.name}] build the layer, or call it on data, first")
+            self._graphs[training] = trace(self, input_shape, training)
+        return self._graphs[training]
+
+    # --- variables ------------------------------------------------------------------------------
+
+    def add_weight(
+        self,
+        shape: Sequence[int],
+        initializer: Any = "glorot_uniform",
+        *,
+        name: str = "variable",
+        regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+    ) -> Variable:
+        """Make a variable.
+
+        Args:
+            shape: its dimensions.
+            initializer: a name, an Initializer, or a function (shape, dtype) -> array.
+            name: as "kernel".
+            regularizer: a penalty on it.
+            trainable: whether optimizers may change it.
+            dtype: the layer's, if None.
+
+        Returns:
+            The Variable.
+        """
+        make = initializers.get(initializer)
+        if make is None:
+            make = initializers.Zeros()
+        shape, dtype = tuple(shape), config.dtype_name(dtype or self.dtype)
+        value = np.asarray(make(shape, dtype), dtype)
+        if value.shape != shape:
+            raise ValueError(
+                f"[{self.name}] the initializer of {name} gave {value.shape} instead of {shape}"
+            )
+        variable = Variable(
+            value,
+            name=name,
+            path=f"{self.name}/{name}",
+            trainable=trainable,
+            regularizer=regularizers.get(regularizer),
+        )
+        self._variables.append(variable)
+        return variable
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            found = [item for item in _members(value) if isinstance(item, Layer)]
+            if found:
+                self._layers[name] = found
+            else:
+                self.__dict__.get("_layers", {}).pop(name, None)
+        object.__setattr__(self, name, value)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers inside, in the order in which they were made attributes."""
+        return list(dict.fromkeys(layer for group in self._layers.values() for layer in group))
+
+    def flatten_layers(self) -> Iterator[Layer]:
+        """The layer itself and all that are inside it, at any depth, each once."""
+        seen: set[int] = set()
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                stack.extend(reversed(layer.layers))
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All variables: of each layer first those that can be trained."""
+        found: list[Variable] = []
+        for layer in self.flatten_layers():
+            found += sorted(layer._variables, key=lambda v: not v.trainable)
+        return found
+
+    variables = weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The variables that training changes, as the `trainable` flags now say."""
+        if not self._trainable:
+            return []
+        found = [v for v in self._variables if v.trainable]
+        for layer in self.layers:
+            found += layer.trainable_weights
+        return list({id(v): v for v in found}.values())
+
+    trainable_variables = trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The others."""
+        trained = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trained]
+
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the variables are trained. Read when `compile` is called; setting it sets it for
+        the layers inside as well."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.flatten_layers():
+            layer._trainable = bool(value)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the variables' values."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace the values of all variables.
+
+        Args:
+            weights: arrays, as `get_weights` returns them.
+
+        Raises:
+            ValueError: if their number or a shape differs; nothing is changed then.
+        """
+        own = self.weights
+        if len(own) != len(weights):
+            raise ValueError(
+                f"[{self.name}] the layer has {len(own)} weights but {len(weights)} were given; "
+                "build it before set_weights if it has none yet"
+            )
+        arrays = [np.asarray(w) for w in weights]
+        for variable, array in zip(own, arrays, strict=True):
+            if variable.shape != array.shape:
+                raise ValueError(
+                    f"[{self.name}] {variable.path} has shape {variable.shape} but the array given "
+                    f"has {array.shape}"
+                )
+        for variable, array in zip(own, arrays, strict=True):
+            variable.assign(array)
+
+    def count_params(self) -> int:
+        """The number of values in all variables."""
+        if not self.built:
+            raise ValueError(f"[{self.name}] count_params needs a built layer: call it on data first")
+        return sum(v.size for v in self.weights)
+
+    @property
+    def input(self) -> Any:
+        """The symbolic input of the layer's only use in a graph."""
+        node = self._only_node()
+        return node.inputs[0] if node.single else node.inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic output of the layer's only use in a graph."""
+        node = self._only_node()
+        return node.outputs[0] if len(node.outputs) == 1 else node.outputs
+
+    def _only_node(self) -> Node:
+        if len(self._nodes) != 1:
+            raise ValueError(
+                f"[{self.name}] is used {len(self._nodes)} times in graphs: input and output are "
+                "told only of a layer used once"
+            )
+        return self._nodes[0]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name} built={self.built}>"
+
+
+def _members(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        yield from value
+    elif isinstance(value, Mapping):
+        yield from value.values()
+    else:
+        yield value
+
+
+class NumpyLayer(Layer):
+    """A layer written in NumPy: `forward` and its backward are given arrays and return arrays.
+
+        class Square(NumpyLayer):
+            def forward(self, x, *, training=False):
+                def backward(dy):
+                    return 2 * x * dy
+                return x * x, backward
+
+    To train a variable, made by `add_weight`, add its gradient in backward with
+    `self.add_gradient(variable, array)`.
+    """
+
+    def _forward(self, x: Any, training: bool) -> tuple[Any, Backward]:
+        many = isinstance(x, (list, tuple))
+        xs = list(x) if many else [x]
+        arrays = [b.view() for b in xs]
+        y, backward = self.forward(arrays if many else arrays[0], training=training)
+        several = isinstance(y, (list, tuple))
+        ys = [Buffer.from_array(np.asarray(a), self.dtype) for a in (y if several else [y])]
+
+        def backward_arrays(dy: Any) -> Any:
+            gradients = [
+                np.zeros(b.shape, self.dtype) if d is None else d.view()
+                for d, b in zip(dy if several else [dy], ys, strict=True)
+            ]
+            dx = backward(gradients if several else gradients[0])
+            dxs = []
+            for b, d in zip(xs, dx if many else [dx], strict=True):
+                if d is None or b.constant:
+                    dxs.append(None)
+                    continue
+                if np.shape(d) != b.shape:
+                    raise ValueError(
+                        f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an "
+                        f"input of shape {b.shape}"
+                    )
+                dxs.append(Buffer.from_array(np.asarray(d), b.dtype))
+            return dxs if many else dxs[0]
+
+        return (ys if several else ys[0]), backward_arrays
+
+    def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
+        raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define forward")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Found by running the layer on two rows of zeros, unless the layer says otherwise."""
+        many = isinstance(input_shape, list)
+        shapes = input_shape if many else [input_shape]
+        x = [np.zeros([2 if d is None else d for d in s], self.dtype) for s in shapes]
+        y, _ = self.forward(x if many else x[0], training=False)
+        if isinstance(y, (list, tuple)):
+            return [(None, *np.shape(a)[1:]) for a in y]
+        return (None, *np.shape(y)[1:])
+
+    def add_gradient(self, variable: Variable, value: Any) -> None:
+        """Add to a variable's gradient, in backward.
+
+        Raises:
+            ValueError: if the shapes differ.
+        """
+        if np.shape(value) != variable.shape:
+            raise ValueError(
+                f"[{self.name}] the gradient of {variable.path} has shape {np.shape(value)} but the "
+                f"variable has {variable.shape}"
+            )
+        add_to_gradient(variable, np.asarray(value, variable.dtype))

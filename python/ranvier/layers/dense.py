@@ -1,0 +1,94 @@
+"""Dense: y = f(x w + b)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ranvier import activations, initializers, ops, regularizers
+from ranvier.layers.base import Layer, Shape
+
+__all__ = ["Dense"]
+
+
+class Dense(Layer):
+    """y = f(x w + b) over the last axis.
+
+    Args:
+        units: N, the number of outputs.
+        activation: f, a name or a function of `ranvier.activations`; None is linear.
+        use_bias: whether there is b.
+        kernel_initializer, bias_initializer: of w (K, N) and b (N,).
+        kernel_regularizer, bias_regularizer: penalties on w and b.
+        activity_regularizer: a penalty on y.
+
+    Input (..., K), output (..., N).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ValueError(f"[Dense] units must be a positive integer; received units={units!r}")
+        self.units = units
+        self.activation = activations.serialize(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.bias = None
+
+    def check_input(self, input_shape: Shape) -> None:
+        if len(input_shape) < 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"[{self.name}] Dense needs inputs of shape (rows, ..., columns) with a known "
+                f"number of columns; received {input_shape}"
+            )
+
+    def build(self, input_shape: Shape) -> None:
+        inputs = input_shape[-1]
+        assert inputs is not None  # check_input
+        self.kernel = self.add_weight(
+            (inputs, self.units),
+            self.kernel_initializer,
+            name="kernel",
+            regularizer=self.kernel_regularizer,
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,), self.bias_initializer, name="bias", regularizer=self.bias_regularizer
+            )
+
+    def forward(self, x, *, training=False):
+        y = ops.dense(x, self.kernel, self.bias, activation=self.activation)
+
+        def backward(dy):
+            return ops.dense_backward(
+                dy, x, y, self.kernel, self.bias, activation=self.activation
+            )  # -> dx; adds to the gradients of kernel and bias
+
+        return y, backward
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": self.activation,
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+        }

@@ -1,0 +1,69 @@
+"""Layers that only change shapes: the data stay where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ranvier.layers.base import Layer, Shape
+
+__all__ = ["Flatten", "Reshape"]
+
+
+class Flatten(Layer):
+    """(rows, a, b, ...) to (rows, a * b * ...); (rows,) to (rows, 1)."""
+
+    def forward(self, x, *, training=False):
+        return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(d or 0 for d in rest))
+
+
+class Reshape(Layer):
+    """Gives each row another shape of the same size.
+
+    Args:
+        target_shape: without the rows; one -1 is worked out from the rest.
+    """
+
+    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_shape = tuple(target_shape)
+        if self.target_shape.count(-1) > 1 or any(d < -1 for d in self.target_shape):
+            raise ValueError(
+                f"[Reshape] target_shape may hold one -1 and no other negative: {self.target_shape}"
+            )
+
+    def check_input(self, input_shape: Shape) -> None:
+        self._target(input_shape)
+
+    def _target(self, input_shape: Shape) -> tuple[int, ...]:
+        """The target with -1 worked out."""
+        size = math.prod(d or 0 for d in input_shape[1:])
+        known = math.prod(d for d in self.target_shape if d != -1)
+        fits = size == known if -1 not in self.target_shape else known > 0 and size % known == 0
+        if not fits:
+            raise ValueError(
+                f"[{self.name}] cannot reshape rows of shape {tuple(input_shape[1:])} ({size} values) "
+                f"to {self.target_shape}"
+            )
+        return tuple(size // known if d == -1 else d for d in self.target_shape)
+
+    def forward(self, x, *, training=False):
+        return _reshape(x, (x.shape[0], *self._target(x.shape)))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *self._target(input_shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "target_shape": self.target_shape}
+
+
+def _reshape(x, shape):
+    def backward(dy):
+        return dy.reshape(x.shape)
+
+    return x.reshape(shape), backward

@@ -1,0 +1,435 @@
+"""The kernels as functions on NumPy arrays.
+
+Arrays are float32 or float64, the same in all arguments of a call; results have that type. Inputs
+that are not C-contiguous, or not in native byte order, are copied; `out` never is, so it must be
+contiguous, native and of the result's shape and dtype. Each `*_backward` stands beside its forward
+and takes the gradient of the output first. Everything raises ValueError for shapes that do not fit
+and TypeError for dtypes, with the op's name, both shapes and the likely mend.
+
+Layers call the same functions with `Buffer`s, the engine's arrays, and get Buffers back; where
+`w` or `b` is a layer's variable, its gradient is added to the variable's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ranvier import _core
+
+__all__ = [
+    "activation",
+    "activation_backward",
+    "adam",
+    "affine",
+    "affine_backward",
+    "binary_crossentropy",
+    "categorical_crossentropy",
+    "dense",
+    "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "gather",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "rmsprop",
+    "sgd",
+    "softmax",
+    "softmax_backward",
+    "sparse_categorical_crossentropy",
+]
+
+# Any: an ndarray gives an ndarray, a Buffer gives a Buffer.
+Tensor = Any
+
+# --- dense ----------------------------------------------------------------------------------------
+
+
+def dense(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    activation: str = "linear",
+    alpha: float | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """y = f(x w + b).
+
+    Args:
+        x: (..., K), at least two dimensions.
+        w: (K, N).
+        b: (N,), or None for no bias.
+        activation: f, one of linear, relu, leaky_relu, sigmoid, tanh, softmax, elu, selu, gelu,
+            silu, softplus, exponential, hard_sigmoid.
+        alpha: slope of leaky_relu (0.2 if None) or scale of elu (1.0 if None).
+        out: where to write y; must not share memory with an input.
+
+    Returns:
+        y, (..., N).
+    """
+    return _core.dense(x, w, b, activation, alpha, out)
+
+
+def dense_backward(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    activation: str = "linear",
+    alpha: float | None = None,
+    out: tuple[Tensor | None, Tensor | None, Tensor | None] | None = None,
+) -> Tensor:
+    """The three gradients of `dense`, with dz = dy f'(x w + b):
+
+    dx = dz w^T, dw = x^T dz, db = the sum of dz's rows.
+
+    Args:
+        dy: (..., N), gradient of the output.
+        x, w, b, activation, alpha: as given to `dense`.
+        y: (..., N), what `dense` returned; not read for linear.
+        out: None, or (dx, dw, db) to write to, each an array or None.
+
+    Returns:
+        (dx, dw, db), db None where there is no bias. In a layer, where w and b are its variables:
+        dx alone, or None where nobody wants it; dw and db are added to the variables' gradients.
+    """
+    return _core.dense_backward(dy, x, y, w, b, activation, alpha, out)
+
+
+# --- activation -----------------------------------------------------------------------------------
+
+
+def activation(
+    x: Tensor, name: str, *, alpha: float | None = None, out: Tensor | None = None
+) -> Tensor:
+    """y = f(x), element by element (softmax: over the last axis).
+
+    Args:
+        x: any shape.
+        name: f, as in `dense`. gelu is x * (1 + erf(x / sqrt 2)) / 2; hard_sigmoid is x / 6 + 1/2
+            cut to [0, 1].
+        alpha: as in `dense`.
+        out: where to write y; may be x itself.
+
+    Returns:
+        y, of x's shape.
+    """
+    return _core.activation(x, name, alpha, out)
+
+
+def activation_backward(
+    dy: Tensor,
+    x: Tensor | None,
+    y: Tensor | None,
+    name: str,
+    *,
+    alpha: float | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """dx = dy f'(x).
+
+    Args:
+        dy: gradient of the output.
+        x: the forward's input, of dy's shape; read for gelu and silu only, else may be None.
+        y: the forward's output, of dy's shape; read for all others.
+        name, alpha: as given to `activation`.
+        out: where to write dx; may be dy itself.
+
+    Returns:
+        dx, of dy's shape.
+    """
+    return _core.activation_backward(dy, x, y, name, alpha, out)
+
+
+def softmax(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = e^(x - max x) / sum e^(x - max x) over the last axis.
+
+    Args:
+        x: (..., C).
+        out: where to write y; may be x itself.
+
+    Returns:
+        y, of x's shape; each row sums to 1.
+    """
+    return _core.softmax(x, out)
+
+
+def softmax_backward(dy: Tensor, y: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """dx = y (dy - sum(dy y)) over the last axis.
+
+    Args:
+        dy: (..., C), gradient of the output.
+        y: what `softmax` returned.
+        out: where to write dx; may be dy itself.
+
+    Returns:
+        dx, of dy's shape.
+    """
+    return _core.softmax_backward(dy, y, out)
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+def mean_squared_error(y_true: Tensor, y_pred: Tensor, *, gradient: bool = False) -> Any:
+    """The mean of (y_pred - y_true)^2.
+
+    Args:
+        y_true, y_pred: (..., C), the same shape, not empty.
+        gradient: return the gradient as well.
+
+    Returns:
+        The loss, a float; with gradient=True the pair (loss, d loss / d y_pred).
+    """
+    return _core.mean_squared_error(y_true, y_pred, False, gradient)
+
+
+def mean_absolute_error(y_true: Tensor, y_pred: Tensor, *, gradient: bool = False) -> Any:
+    """The mean of |y_pred - y_true|; its slope at 0 is 0.
+
+    Arguments and result as in `mean_squared_error`.
+    """
+    return _core.mean_absolute_error(y_true, y_pred, False, gradient)
+
+
+def binary_crossentropy(
+    y_true: Tensor, y_pred: Tensor, *, from_logits: bool = False, gradient: bool = False
+) -> Any:
+    """The mean of -(t log p + (1 - t) log(1 - p)).
+
+    Args:
+        y_true: (..., C), t, from 0 to 1.
+        y_pred: (..., C), p, which is clipped to [1e-7, 1 - 1e-7] and has no slope where it is; or
+            logits.
+        from_logits: y_pred holds logits z, p = sigmoid(z).
+        gradient: return the gradient as well.
+
+    Returns:
+        The loss, a float; with gradient=True the pair (loss, d loss / d y_pred).
+    """
+    return _core.binary_crossentropy(y_true, y_pred, from_logits, gradient)
+
+
+def categorical_crossentropy(
+    y_true: Tensor, y_pred: Tensor, *, from_logits: bool = False, gradient: bool = False
+) -> Any:
+    """The mean over the rows of -sum t log p.
+
+    Args:
+        y_true: (..., C), t, a distribution over the classes in each row.
+        y_pred: (..., C), p, which is divided by its row's sum and clipped to [1e-7, 1 - 1e-7]; or
+            logits.
+        from_logits: y_pred holds logits z, p = softmax(z), computed as one with the loss.
+        gradient: return the gradient as well.
+
+    Returns:
+        The loss, a float; with gradient=True the pair (loss, d loss / d y_pred).
+    """
+    return _core.categorical_crossentropy(y_true, y_pred, from_logits, gradient)
+
+
+def sparse_categorical_crossentropy(
+    y_true: Tensor, y_pred: Tensor, *, from_logits: bool = False, gradient: bool = False
+) -> Any:
+    """`categorical_crossentropy` for labels: the mean over the rows of -log p[label].
+
+    Args:
+        y_true: (...,), integers from 0 to C - 1; anything else is a ValueError.
+        y_pred, from_logits, gradient: as in `categorical_crossentropy`.
+
+    Returns:
+        The loss, a float; with gradient=True the pair (loss, d loss / d y_pred).
+    """
+    return _core.sparse_categorical_crossentropy(y_true, y_pred, from_logits, gradient)
+
+
+# --- optimizers -----------------------------------------------------------------------------------
+
+
+def _state(learning_rate: float) -> np.ndarray:
+    """What the optimizer kernels read: learning rate, beta powers, Adam's rate, step."""
+    return np.array([learning_rate, 1.0, 1.0, 0.0, 0.0])
+
+
+def sgd(
+    p: np.ndarray,
+    g: np.ndarray,
+    *,
+    learning_rate: float = 0.01,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    velocity: np.ndarray | None = None,
+) -> None:
+    """Gradient descent, in place: p -= learning_rate g.
+
+    With momentum: velocity = momentum velocity - learning_rate g and p += velocity, or with
+    Nesterov's look ahead p += momentum velocity - learning_rate g (Sutskever et al., 2013).
+
+    Args:
+        p: parameters, any shape, contiguous; changed.
+        g: their gradient.
+        velocity: as p, zero at first, changed; needed for momentum.
+    """
+    if momentum and velocity is None:
+        raise ValueError("[sgd] momentum needs velocity, an array of zeros like p")
+    _core.sgd(p, g, velocity if momentum else None, _state(learning_rate), momentum, nesterov)
+
+
+def rmsprop(
+    p: np.ndarray,
+    g: np.ndarray,
+    v: np.ndarray,
+    *,
+    learning_rate: float = 0.001,
+    rho: float = 0.9,
+    epsilon: float = 1e-7,
+    momentum: float = 0.0,
+    velocity: np.ndarray | None = None,
+) -> None:
+    """RMSprop, in place (Hinton, lecture 6e, 2012, with Keras's place for epsilon).
+
+    v = rho v + (1 - rho) g^2; step = learning_rate g / sqrt(v + epsilon); p -= step, or with
+    momentum velocity = momentum velocity + step and p -= velocity.
+
+    Args:
+        p: parameters, any shape, contiguous; changed.
+        g: their gradient.
+        v: as p, zero at first; changed.
+        velocity: as p, zero at first, changed; needed for momentum.
+    """
+    if momentum and velocity is None:
+        raise ValueError("[rmsprop] momentum needs velocity, an array of zeros like p")
+    velocity = velocity if momentum else None
+    _core.rmsprop(p, g, v, velocity, _state(learning_rate), rho, momentum, epsilon)
+
+
+def adam(
+    p: np.ndarray,
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    *,
+    step: int,
+    learning_rate: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+) -> None:
+    """Adam, in place (Kingma and Ba, 2015, with epsilon added as Keras does).
+
+    m += (1 - beta_1)(g - m); v += (1 - beta_2)(g^2 - v);
+    p -= learning_rate sqrt(1 - beta_2^step) / (1 - beta_1^step) m / (sqrt(v) + epsilon).
+
+    Args:
+        p: parameters, any shape, contiguous; changed.
+        g: their gradient.
+        m, v: as p, zero at first; changed.
+        step: 1 for the first update.
+    """
+    if step < 1:
+        raise ValueError(f"[adam] step counts from 1; received {step}")
+    state = _state(learning_rate)
+    state[1:3] = beta_1 ** (step - 1), beta_2 ** (step - 1)
+    _core.tick(state, beta_1, beta_2)
+    _core.adam(p, g, m, v, state, beta_1, beta_2, epsilon)
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def gather(
+    source: np.ndarray,
+    indices: ArrayLike,
+    *,
+    dtype: DTypeLike | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Rows of an array, converted: source[indices].astype(dtype) in one pass.
+
+    Args:
+        source: (n, ...), of any integer, bool or float type.
+        indices: (k,), integers from 0 to n - 1; IndexError otherwise.
+        dtype: float32, float64 or int32; None is float64 for float64 sources, else float32.
+        out: where to write the rows.
+
+    Returns:
+        (k, ...), of dtype.
+    """
+    return _core.gather(source, np.asarray(indices), None if dtype is None else np.dtype(dtype), out)
+
+
+def affine(
+    x: Tensor,
+    scale: ArrayLike | Tensor | None = None,
+    offset: ArrayLike | Tensor | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
+    """y = x * scale + offset.
+
+    Args:
+        x: (..., C).
+        scale, offset: one number, or (C,): one for each column; None is 1 and 0.
+        out: where to write y; may be x itself.
+
+    Returns:
+        y, of x's shape.
+    """
+    return _core.affine(x, _like(scale, x), _like(offset, x), out)
+
+
+def affine_backward(
+    dy: Tensor, scale: ArrayLike | Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
+    """dx = dy * scale; arguments as in `affine`."""
+    return _core.affine_backward(dy, _like(scale, dy), out)
+
+
+def _like(value: Any, x: Tensor) -> Any:
+    """A plain number takes x's dtype."""
+    if isinstance(value, (int, float)):
+        return np.asarray(value, getattr(x, "dtype", None))
+    return value
+
+
+# --- dropout --------------------------------------------------------------------------------------
+
+
+def dropout(
+    x: np.ndarray, rate: float, *, seed: int, counter: int = 0, out: np.ndarray | None = None
+) -> np.ndarray:
+    """y = x / (1 - rate) where kept, 0 elsewhere.
+
+    Which elements are kept depends on (seed, counter) and the element's place alone, by the
+    counter-based generator Philox4x32-10 (Salmon et al., 2011): the same at any number of threads.
+
+    Args:
+        x: any shape.
+        rate: the share to drop, from 0 to below 1, to a precision of 1/65536.
+        seed, counter: from 0 to 2^64 - 1.
+        out: where to write y; may be x itself.
+
+    Returns:
+        y, of x's shape.
+    """
+    return _core.dropout(x, rate, _key("dropout", seed, counter), out)
+
+
+def dropout_backward(
+    dy: np.ndarray, rate: float, *, seed: int, counter: int = 0, out: np.ndarray | None = None
+) -> np.ndarray:
+    """dx = dy / (1 - rate) where `dropout` with the same arguments keeps, 0 elsewhere."""
+    return _core.dropout_backward(dy, rate, _key("dropout_backward", seed, counter), out)
+
+
+def _key(op: str, seed: int, counter: int) -> np.ndarray:
+    """The place in the random stream."""
+    for name, value in (("seed", seed), ("counter", counter)):
+        if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**64):
+            raise ValueError(f"[{op}] {name} must be an integer from 0 to 2^64 - 1; received {value!r}")
+    return np.array([seed, counter], np.uint64)

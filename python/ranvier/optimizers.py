@@ -1,0 +1,294 @@
+"""Optimizers: one pass of one kernel over flat parameters, gradients and moments.
+
+Formulas and defaults are Keras 3's. What changes from step to step (learning rate, step count)
+lives in a buffer that the kernels read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ranvier import _core
+from ranvier._core import Buffer
+from ranvier.registry import Registry, snake_case
+from ranvier.variables import Variable, house, offsets
+
+__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
+
+
+class _Span:
+    """Variables that lie one behind another, with their gradients and moments: one kernel call."""
+
+    def __init__(self, p: Buffer, g: Buffer, moments: list[Buffer]) -> None:
+        self.p, self.g, self.moments = p, g, moments
+
+
+class Optimizer:
+    """Base class.
+
+    Args:
+        learning_rate: the step's size, above 0; can be changed at any time.
+        name: shown in messages.
+    """
+
+    slots = 0  # moments kept for each parameter
+
+    def __init__(self, learning_rate: float, name: str | None = None) -> None:
+        self.name = name or snake_case(type(self).__name__)
+        self.variables: list[Variable] = []
+        self.gradients: list[Buffer] = []
+        self._spans: list[_Span] = []
+        self._moments: list[list[Buffer]] = []
+        # learning_rate, beta_1^step, beta_2^step, Adam's rate, step: as OptimizerState in kernels.h
+        self.state = Buffer.from_array(np.array([0.0, 1.0, 1.0, 0.0, 0.0]))
+        self._view = self.state.view()
+        self.learning_rate = learning_rate
+
+    @property
+    def learning_rate(self) -> float:
+        """The step's size."""
+        return float(self._view[0])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        value = float(value)
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"[{self.name}] learning_rate must be a number >= 0; received {value}")
+        self._view[0] = value
+
+    @property
+    def iterations(self) -> int:
+        """Steps done."""
+        return int(self._view[4])
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Take over variables: give them places in an arena, and make gradients and moments.
+
+        Args:
+            variables: float32 or float64. The same ones again change nothing; others start anew.
+        """
+        variables = list(variables)
+        if [id(v) for v in variables] == [id(v) for v in self.variables]:
+            return
+        house(variables)
+        self.variables, self._spans = variables, []
+        self.gradients, self._moments = [], []
+        homes: dict[int, tuple[Buffer, list[Buffer], int]] = {}
+        for dtype in dict.fromkeys(v.dtype for v in variables):
+            group = [v for v in variables if v.dtype == dtype]
+            starts, end = offsets(group)
+            flat_g = Buffer((end,), dtype)
+            flat_m = [Buffer((end,), dtype) for _ in range(self.slots)]
+            for v, start in zip(group, starts, strict=True):
+                homes[id(v)] = flat_g, flat_m, start
+            self._spans += self._join(group, starts, end, flat_g, flat_m)
+        for v in variables:
+            flat_g, flat_m, start = homes[id(v)]
+            self.gradients.append(flat_g.part(start, v.shape))
+            self._moments.append([m.part(start, v.shape) for m in flat_m])
+
+    def _join(
+        self, group: list[Variable], starts: list[int], end: int, g: Buffer, moments: list[Buffer]
+    ) -> list[_Span]:
+        """Runs of variables that lie in their arena as their gradients do in theirs."""
+        spans: list[_Span] = []
+        first = 0
+        for i in range(1, len(group) + 1):
+            if i < len(group):
+                a, b = group[i - 1], group[i]
+                if b.arena is a.arena and b.offset - a.offset == starts[i] - starts[i - 1]:
+                    continue
+            arena, offset = group[first].arena, group[first].offset
+            assert arena is not None  # house
+            # To the end of the last variable, not of its padding: that may be another model's.
+            length = starts[i - 1] + group[i - 1].size - starts[first]
+            spans.append(
+                _Span(
+                    arena.part(offset, (length,)),
+                    g.part(starts[first], (length,)),
+                    [m.part(starts[first], (length,)) for m in moments],
+                )
+            )
+            first = i
+        return spans
+
+    def attach(self) -> None:
+        """Have the variables gather their gradients here, from nothing."""
+        for variable, gradient in zip(self.variables, self.gradients, strict=True):
+            variable.gradient = gradient
+
+    def detach(self) -> None:
+        """Have the variables gather no gradients."""
+        for variable in self.variables:
+            variable.gradient = None
+
+    def step(self) -> None:
+        """Change the variables by the gradients gathered."""
+        self.tick()
+        for span in self._spans:
+            self.update(span.p, span.g, *span.moments)
+
+    def tick(self) -> None:
+        """Advance the step count and what follows from it."""
+        _core.tick(self.state, 0.0, 0.0)
+
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+        """One kernel call over flat Buffers."""
+        raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define update")
+
+    def apply_gradients(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
+        """Step with gradients given as arrays.
+
+        Args:
+            pairs: (gradient, variable), the same variables each time.
+
+        Raises:
+            ValueError: if a gradient has not its variable's shape; nothing is changed then.
+        """
+        pairs = list(pairs)
+        for array, variable in pairs:
+            if np.shape(array) != variable.shape:
+                raise ValueError(
+                    f"[{self.name}] the gradient of {variable.path} has shape {np.shape(array)} but "
+                    f"the variable has {variable.shape}"
+                )
+        self.build([variable for _, variable in pairs])
+        for (array, _), gradient in zip(pairs, self.gradients, strict=True):
+            gradient.assign(array)
+        self.step()
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the moments, for each variable in turn."""
+        return [m.numpy() for moments in self._moments for m in moments]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"learning_rate": self.learning_rate, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Optimizer:
+        """The optimizer of a config, with no steps done."""
+        return cls(**config)
+
+
+class SGD(Optimizer):
+    """Gradient descent: p -= learning_rate g.
+
+    With momentum: velocity = momentum velocity - learning_rate g and p += velocity, or with
+    Nesterov's look ahead p += momentum velocity - learning_rate g (Sutskever et al., 2013).
+
+    Args:
+        momentum: from 0 to 1.
+        nesterov: whether to look ahead.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(learning_rate, name)
+        self.momentum, self.nesterov = _share("SGD", "momentum", momentum, 1.0), bool(nesterov)
+        self.slots = 1 if self.momentum else 0
+
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+        velocity = moments[0] if moments else None
+        _core.sgd(p, g, velocity, self.state, self.momentum, self.nesterov)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
+
+
+class RMSprop(Optimizer):
+    """v = rho v + (1 - rho) g^2; p -= learning_rate g / sqrt(v + epsilon) (Hinton, lecture 6e, 2012).
+
+    Args:
+        rho: how slowly the mean of the squares forgets, from 0 to below 1.
+        momentum: gathers the steps, from 0 to 1.
+        epsilon: keeps the root from 0.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(learning_rate, name)
+        self.rho = _share("RMSprop", "rho", rho)
+        self.momentum = _share("RMSprop", "momentum", momentum, 1.0)
+        self.epsilon = float(epsilon)
+        self.slots = 2 if self.momentum else 1
+
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+        velocity = moments[1] if self.momentum else None
+        _core.rmsprop(
+            p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "rho": self.rho,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+class Adam(Optimizer):
+    """m += (1 - beta_1)(g - m); v += (1 - beta_2)(g^2 - v);
+    p -= learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
+    (Kingma and Ba, 2015; epsilon outside the bias correction, as in Keras).
+
+    Args:
+        beta_1, beta_2: how slowly the two means forget, from 0 to below 1.
+        epsilon: keeps the root from 0.
+    """
+
+    slots = 2
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(learning_rate, name)
+        self.beta_1, self.beta_2 = _share("Adam", "beta_1", beta_1), _share("Adam", "beta_2", beta_2)
+        self.epsilon = float(epsilon)
+
+    def tick(self) -> None:
+        _core.tick(self.state, self.beta_1, self.beta_2)
+
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+        m, v = moments
+        _core.adam(p, g, m, v, self.state, self.beta_1, self.beta_2, self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+
+
+def _share(owner: str, name: str, value: float, high: float | None = None) -> float:
+    """A factor from 0 to below 1, or to `high`."""
+    if not (0 <= value < 1 or (high is not None and value == high)):
+        raise ValueError(f"[{owner}] {name} must be from 0 to 1; received {name}={value!r}")
+    return float(value)
+
+
+_registry = Registry("optimizer", Optimizer, [SGD, RMSprop, Adam])
+get = deserialize = _registry.get
+serialize = _registry.serialize

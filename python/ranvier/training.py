@@ -1,0 +1,675 @@
+"""Training: compile, fit, evaluate, predict.
+
+One step is composed of ops alone: gather the batch, forward, loss, backward, optimizer. Whatever
+changes from step to step (the place in the data, the learning rate, the sums of loss and metrics)
+is a buffer that the kernels read and write.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranvier import _core, losses, metrics, optimizers, seeds
+from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
+from ranvier.layers.base import Layer, activity_penalties
+
+if TYPE_CHECKING:
+    from ranvier.graph import Graph
+    from ranvier.variables import Variable
+
+__all__ = ["Trainer"]
+
+
+class _Feed:
+    """The arrays of a run, the order of their rows, and where in it the next batch begins."""
+
+    def __init__(self, x: list[np.ndarray], y: list[np.ndarray]) -> None:
+        self.x, self.y = x, y
+        self.rows = len(x[0])
+        self.order = _core.Buffer((self.rows,), "int64")
+        self.cursor = _core.Buffer((1,), "int64")
+        self._order, self._cursor = self.order.view(), self.cursor.view()
+        self._order[:] = np.arange(self.rows)
+
+    def rewind(self, shuffle: np.random.Generator | None = None) -> None:
+        """Begin again, in a new order if there is something to shuffle with."""
+        self._cursor[0] = 0
+        if shuffle is not None:
+            self._order[:] = shuffle.permutation(self.rows)
+
+    def batch(self, source: np.ndarray, rows: int, dtype: str) -> Any:
+        """The next rows of an array, converted."""
+        return _core.gather_batch(source, self.order, self.cursor, rows, dtype)
+
+    def advance(self, rows: int) -> None:
+        _core.advance(self.cursor, rows)
+
+    def batches(self, size: int) -> list[int]:
+        """The rows of each batch of an epoch; the last may be smaller."""
+        full, rest = divmod(self.rows, size)
+        return [size] * full + ([rest] if rest else [])
+
+
+class _Output:
+    """One output of the model with its loss and metrics."""
+
+    def __init__(self, name: str, loss: losses.Loss | None, weight: float) -> None:
+        self.name, self.loss, self.weight = name, loss, weight
+        self.requested: list[Any] = []  # metrics as given to compile
+        self.metrics: list[metrics.Metric] | None = None  # made when y's shape is known
+        self.tracker = metrics.Mean(f"{name}_loss")  # shown when there are several outputs
+
+
+class Trainer:
+    """What a Model can do beyond what a Layer can: train, evaluate, predict."""
+
+    name: str
+    graph: Callable[..., Graph]
+    ensure_built: Callable[[Any], None]
+    built: bool
+    _built_shape: Any
+    flatten_layers: Callable[[], Any]
+    stop_training = False
+    optimizer: optimizers.Optimizer | None = None
+    history: History | None = None
+
+    # --- compile --------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+    ) -> None:
+        """Choose how to train.
+
+        The layers' `trainable` flags are read now: to change what is trained, compile again.
+
+        Args:
+            optimizer: a name or an `optimizers.Optimizer`.
+            loss: a name or a `losses.Loss`; for several outputs a list, or a dict by output name.
+            metrics: names or `metrics.Metric`s; for several outputs a list of lists, or a dict.
+                "accuracy" is binary, categorical or sparse by the shapes.
+            loss_weights: for several outputs, a factor for each loss.
+
+        Raises:
+            ValueError: if a name is unknown.
+        """
+        self.optimizer = optimizers.get(optimizer)
+        self._compiled = (loss, metrics, loss_weights)
+        self._outputs: list[_Output] | None = None
+        self._loss_tracker = _metrics_module.Mean("loss")
+        self._flags = {id(layer): layer._trainable for layer in self.flatten_layers()}
+        if self.built:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Match losses and metrics with the outputs, which must be known."""
+        loss, wanted_metrics, weights = self._compiled
+        graph = self.graph(True, self._built_shape)
+        names = [
+            t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs
+        ]
+        losses_each = _each(loss, names, "loss")
+        weights_each = _each(weights, names, "loss_weights")
+        metrics_each = _each_metric(wanted_metrics, names)
+        outputs = []
+        for name, item, weight, wanted in zip(
+            names, losses_each, weights_each, metrics_each, strict=True
+        ):
+            output = _Output(
+                name, None if item is None else losses.get(item), 1.0 if weight is None else weight
+            )
+            output.requested = wanted
+            outputs.append(output)
+        self._outputs = outputs
+        self._trained = self._trainable_at_compile()
+        self._penalised = [
+            v for layer in self.flatten_layers() for v in layer._variables if v.regularizer is not None
+        ]
+
+    def _trainable_at_compile(self) -> list[Variable]:
+        """The variables to train, by the flags as they were when compile was called."""
+
+        def of(layer: Layer) -> list[Variable]:
+            if not self._flags.get(id(layer), layer._trainable):
+                return []
+            found = [v for v in layer._variables if v.trainable]
+            for inner in layer.layers:
+                found += of(inner)
+            return found
+
+        return list({id(v): v for v in of(self)}.values())  # type: ignore[arg-type]
+
+    def _check_compiled(self, what: str, training: bool) -> None:
+        if self.optimizer is None:
+            raise RuntimeError(f"[{what}] {self.name} is not compiled: call compile(...) first")
+        if training and self._compiled[0] is None:
+            raise ValueError(f"[{what}] {self.name} was compiled without a loss: give compile one")
+
+    # --- data -----------------------------------------------------------------------------------
+
+    def _inputs(self, what: str, x: Any) -> list[np.ndarray]:
+        """The user's x as one array for each input, checked against the model's inputs."""
+        if isinstance(x, Mapping):
+            if not self.built:
+                raise ValueError(f"[{what}] a dict of inputs needs a model made with named Inputs")
+            names = [t.name for t in self.graph(False, self._built_shape).inputs]
+            missing = [name for name in names if name not in x]
+            if missing or len(x) != len(names):
+                raise ValueError(f"[{what}] x has keys {list(x)} but the inputs are {names}")
+            x = [x[name] for name in names]
+        arrays = [_array(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
+        if isinstance(x, list) and self.built and not self._takes(len(x)):
+            arrays = [_array(what, "x", x)]  # a list of rows
+        for a in arrays:
+            if a.ndim == 0:
+                raise ValueError(f"[{what}] x must have rows; received a single number")
+            if len(a) != len(arrays[0]):
+                raise ValueError(
+                    f"[{what}] the inputs have different numbers of rows: {[len(b) for b in arrays]}"
+                )
+        if len(arrays[0]) == 0:
+            raise ValueError(
+                f"[{what}] x is empty: it has shape {arrays[0].shape}; at least one row is needed"
+            )
+        if not self.built:
+            shapes = [(None, *a.shape[1:]) for a in arrays]
+            self.ensure_built(shapes[0] if len(shapes) == 1 else shapes)
+        wanted = [t.shape for t in self.graph(False, self._built_shape).inputs]
+        if len(arrays) != len(wanted):
+            raise ValueError(
+                f"[{what}] {self.name} has {len(wanted)} inputs but {len(arrays)} arrays were given"
+            )
+        for i, (a, shape) in enumerate(zip(arrays, wanted, strict=True)):
+            if a.ndim == len(shape) - 1 and shape[-1] == 1:
+                arrays[i] = a = a[..., None]
+            fits = a.ndim == len(shape) and all(
+                d is None or d == n for d, n in zip(shape[1:], a.shape[1:], strict=True)
+            )
+            if not fits:
+                hint = ""
+                if a.ndim == len(shape) - 1 and a.shape == tuple(shape[1:]):
+                    hint = ": for one row use x[None]"
+                raise ValueError(
+                    f"[{what}] x has shape {a.shape} but {self.name} needs {shape}{hint}"
+                )
+        return arrays
+
+    def _takes(self, count: int) -> bool:
+        return len(self.graph(False, self._built_shape).inputs) == count
+
+    def _targets(self, what: str, y: Any, rows: int) -> list[np.ndarray]:
+        """The user's y as one array for each output, aligned with it and checked."""
+        assert self._outputs is not None
+        names = [output.name for output in self._outputs]
+        if y is None:
+            raise ValueError(f"[{what}] y is missing: {self.name} was compiled with a loss")
+        if isinstance(y, Mapping):
+            missing = [name for name in names if name not in y]
+            if missing:
+                raise ValueError(f"[{what}] y has keys {list(y)} but the outputs are {names}")
+            y = [y[name] for name in names]
+        if len(names) == 1 and not (
+            isinstance(y, (list, tuple)) and len(y) == 1 and np.ndim(y[0]) > 0 and rows != 1
+        ):
+            y = [y]
+        arrays = [_array(what, "y", a) for a in y]
+        if len(arrays) != len(names):
+            raise ValueError(
+                f"[{what}] {self.name} has outputs {names} but {len(arrays)} arrays of y were given"
+            )
+        for i, (output, a, tensor) in enumerate(
+            zip(self._outputs, arrays, self.graph(True, self._built_shape).outputs, strict=True)
+        ):
+            if a.ndim == 0 or len(a) != rows:
+                raise ValueError(
+                    f"[{what}] x has {rows} rows but y has "
+                    f"{len(a) if a.ndim else 'none'}: they must be the same"
+                )
+            shape = (None, *tensor.shape[1:])
+            labels = output.loss.labels if output.loss is not None else False
+            name = output.loss.name if output.loss is not None else output.name
+            if output.metrics is None:
+                output.metrics = [
+                    _metric(m, a.shape, shape) for m in output.requested
+                ]
+            arrays[i] = a.reshape(losses.align(name, a.shape, shape, labels))
+            if labels or any(m.labels for m in output.metrics):
+                _check_labels(name, a, tensor.shape[-1])
+        return arrays
+
+    # --- one step -------------------------------------------------------------------------------
+
+    def _step(self, feed: _Feed, rows: int, training: bool) -> None:
+        """One batch, composed of ops alone."""
+        graph = self.graph(training, self._built_shape)
+        optimizer = self.optimizer
+        assert optimizer is not None and self._outputs is not None
+        if training:
+            optimizer.attach()
+        noted = activity_penalties.collect()
+        try:
+            xs = [feed.batch(a, rows, t.dtype) for a, t in zip(feed.x, graph.inputs, strict=True)]
+            y, backward = graph.forward(xs[0] if graph.single_input else xs, training=training)
+            total, dys = self._losses(feed, rows, [y] if graph.single_output else y, training)
+            for penalty in noted:
+                penalty.add_to(total)
+            for v in self._penalised:
+                _core.weight_penalty(total, v, v.regularizer.l1, v.regularizer.l2)
+            self._loss_tracker.add(total, rows)
+            if training:
+                backward(dys[0] if graph.single_output else dys)
+                optimizer.step()
+            feed.advance(rows)
+        finally:
+            activity_penalties.noted = None
+            if training:
+                optimizer.detach()
+
+    def _losses(
+        self, feed: _Feed, rows: int, ys: list[Any], gradient: bool
+    ) -> tuple[Any, list[Any]]:
+        """The weighted sum of the losses, a Buffer (1,), and the gradients by the outputs."""
+        assert self._outputs is not None
+        total, dys = None, []
+        for output, source, y_pred in zip(self._outputs, feed.y, ys, strict=True):
+            targets: dict[bool, Any] = {}
+
+            def target(labels: bool, source=source, y_pred=y_pred, targets=targets) -> Any:
+                if labels not in targets:
+                    batch = feed.batch(source, rows, "int32" if labels else y_pred.dtype)
+                    shape = losses.align("y", batch.shape, y_pred.shape, labels)
+                    targets[labels] = batch if batch.shape == shape else batch.reshape(shape)
+                return targets[labels]
+
+            dy = None
+            if output.loss is not None:
+                value, dy = output.loss.forward(
+                    target(output.loss.labels), y_pred, gradient=gradient
+                )
+                if len(self._outputs) > 1:
+                    output.tracker.add(value, rows)
+                if output.weight != 1.0:
+                    scale = np.asarray(output.weight, value.dtype)
+                    value = _core.affine(value, scale, None, None)
+                    dy = None if dy is None else _core.scale_gradient(dy, output.weight)
+                total = value if total is None else _core.add(total, value)
+            dys.append(dy)
+            for metric in output.metrics or []:
+                metric.forward(target(metric.labels), y_pred)
+        return total, dys
+
+    def _reset(self) -> None:
+        self._loss_tracker.reset_state()
+        for output in self._outputs or []:
+            output.tracker.reset_state()
+            for metric in output.metrics or []:
+                metric.reset_state()
+
+    def _logs(self) -> dict[str, float]:
+        """The means so far, by name, in Keras's order."""
+        outputs = self._outputs or []
+        logs = {"loss": self._loss_tracker.result()}
+        if len(outputs) > 1:
+            logs.update({f"{o.name}_loss": o.tracker.result() for o in outputs if o.loss})
+        for output in outputs:
+            for metric in output.metrics or []:
+                name = metric.name if len(outputs) == 1 else f"{output.name}_{metric.name}"
+                logs[name] = metric.result()
+        return logs
+
+    def _report_bad_loss(self, what: str, epoch: int | None = None) -> None:
+        bad = self._loss_tracker.first_bad
+        if bad is not None:
+            where = f"batch {bad + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
+            warnings.warn(
+                f"[{what}] the loss is not finite from {where} on: look for bad values in the data "
+                "(np.isfinite), or lower the learning rate",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    # --- fit ------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        initial_epoch: int = 0,
+    ) -> History:
+        """Train.
+
+        Args:
+            x: (rows, ...), an array of numbers of any type; a list or dict for several inputs.
+            y: the targets, of the output's shape, or labels; one trailing axis of 1 may be missing
+                or too many, anything else is refused.
+            batch_size: rows in a step.
+            epochs: the epoch to stop before, counted from 0.
+            verbose: 0 silent, 1 a progress bar, 2 a line an epoch; "auto" is 1.
+            callbacks: `callbacks.Callback`s.
+            validation_split: the share of the rows, from the end, to validate with instead.
+            validation_data: (x, y) to validate with after each epoch.
+            shuffle: whether each epoch takes the rows in a new order (`utils.set_random_seed`).
+            initial_epoch: where to begin counting epochs.
+
+        Returns:
+            The History, with `history["loss"]` and so on, a value for each epoch.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+            ValueError: if shapes, labels or arguments do not fit; nothing is changed then.
+        """
+        self._check_compiled("fit", training=True)
+        batch_size = _positive("fit", "batch_size", batch_size)
+        feed, held_out = self._feeds("fit", x, y, validation_split, validation_data)
+        assert self.optimizer is not None
+        self.optimizer.build(self._trained)
+        generator = seeds.generator() if shuffle else None
+        sizes = feed.batches(batch_size)
+        history = History()
+        bar = ProgressBar(len(sizes), epochs, verbose)
+        hooks = CallbackList(
+            [_flat(callbacks), bar, history],
+            model=self,
+            params={"verbose": bar.verbose, "epochs": epochs, "steps": len(sizes)},
+        )
+        self.stop_training = False
+        self.history = history
+        logs: dict[str, Any] = {}
+        hooks.on_train_begin()
+        try:
+            for epoch in range(initial_epoch, epochs):
+                hooks.on_epoch_begin(epoch)
+                feed.rewind(generator)
+                self._reset()
+                self._run(feed, sizes, hooks, bar, training=True)
+                logs = self._logs()
+                self._report_bad_loss("fit", epoch)
+                if held_out is not None:
+                    values = self._evaluate(held_out, batch_size, hooks)
+                    logs.update({f"val_{name}": value for name, value in values.items()})
+                hooks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+            hooks.on_train_end(logs)
+        finally:
+            bar.close()
+        return history
+
+    def _feeds(
+        self, what: str, x: Any, y: Any, split: float, validation_data: Any
+    ) -> tuple[_Feed, _Feed | None]:
+        if not 0 <= split < 1:
+            raise ValueError(f"[{what}] validation_split must be from 0 to below 1; received {split}")
+        xs = self._inputs(what, x)
+        self._prepare_if_needed()
+        ys = self._targets(what, y, len(xs[0]))
+        if validation_data is not None:
+            if not (isinstance(validation_data, (list, tuple)) and len(validation_data) == 2):
+                raise ValueError(f"[{what}] validation_data must be a pair (x, y)")
+            return _Feed(xs, ys), self._feed(f"{what}, validation_data", *validation_data)
+        if split:
+            rows = len(xs[0])
+            kept = int(rows * (1 - split))
+            if kept == 0 or kept == rows:
+                raise ValueError(
+                    f"[{what}] validation_split={split} leaves {kept} of {rows} rows to train on: "
+                    "both parts need at least one"
+                )
+            held_out = _Feed([a[kept:] for a in xs], [a[kept:] for a in ys])
+            return _Feed([a[:kept] for a in xs], [a[:kept] for a in ys]), held_out
+        return _Feed(xs, ys), None
+
+    def _feed(self, what: str, x: Any, y: Any) -> _Feed:
+        xs = self._inputs(what, x)
+        self._prepare_if_needed()
+        return _Feed(xs, self._targets(what, y, len(xs[0])))
+
+    def _prepare_if_needed(self) -> None:
+        if self._outputs is None:
+            self._prepare()
+
+    def _run(
+        self, feed: _Feed, sizes: list[int], hooks: CallbackList, bar: ProgressBar, training: bool
+    ) -> None:
+        """The batches of an epoch."""
+        look_in = hooks.wants_train_batches if training else hooks.wants_test_batches
+        begin = hooks.on_train_batch_begin if training else hooks.on_test_batch_begin
+        end = hooks.on_train_batch_end if training else hooks.on_test_batch_end
+        for i, rows in enumerate(sizes):
+            if look_in:
+                begin(i)
+            self._step(feed, rows, training)
+            if look_in:
+                end(i, self._logs())
+            if bar.live:
+                bar.on_progress(i + 1, self._logs)
+            if self.stop_training and training:
+                break
+
+    # --- evaluate -------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int = 32,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics on data, without training.
+
+        Args:
+            x, y, batch_size, verbose, callbacks: as in `fit`.
+            return_dict: return names with the values.
+
+        Returns:
+            The loss, or [loss, metric, ...] if there are metrics, or a dict of them.
+        """
+        self._check_compiled("evaluate", training=True)
+        batch_size = _positive("evaluate", "batch_size", batch_size)
+        feed = self._feed("evaluate", x, y)
+        bar = ProgressBar(len(feed.batches(batch_size)), 1, verbose, label="evaluate")
+        hooks = CallbackList([_flat(callbacks), bar], model=self)
+        try:
+            logs = self._evaluate(feed, batch_size, hooks, bar)
+        finally:
+            bar.close()
+        self._report_bad_loss("evaluate")
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values[0] if len(values) == 1 else values
+
+    def _evaluate(
+        self, feed: _Feed, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
+    ) -> dict[str, float]:
+        feed.rewind()
+        self._reset()
+        hooks.on_test_begin()
+        silent = bar or ProgressBar(verbose=0)
+        self._run(feed, feed.batches(batch_size), hooks, silent, training=False)
+        logs = self._logs()
+        hooks.on_test_end(logs)
+        return logs
+
+    # --- predict --------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int = 32,
+        verbose: int | str = 0,
+        callbacks: Any = None,
+    ) -> Any:
+        """The outputs for data.
+
+        Args:
+            x: as in `fit`.
+            batch_size: rows in a step.
+            verbose: 1 for a progress bar.
+            callbacks: `callbacks.Callback`s.
+
+        Returns:
+            An array (rows, ...), or a list of them for several outputs.
+        """
+        batch_size = _positive("predict", "batch_size", batch_size)
+        feed = _Feed(self._inputs("predict", x), [])
+        graph = self.graph(False, self._built_shape)
+        sizes = feed.batches(batch_size)
+        bar = ProgressBar(len(sizes), 1, verbose, label="predict")
+        hooks = CallbackList([_flat(callbacks), bar], model=self)
+        look_in = hooks.wants_predict_batches
+        results: list[np.ndarray] = []
+        hooks.on_predict_begin()
+        done = 0
+        try:
+            for i, rows in enumerate(sizes):
+                if look_in:
+                    hooks.on_predict_batch_begin(i)
+                xs = [feed.batch(a, rows, t.dtype) for a, t in zip(feed.x, graph.inputs, strict=True)]
+                y, _ = graph.forward(xs[0] if graph.single_input else xs, training=False)
+                feed.advance(rows)
+                parts = [b.view() for b in ([y] if graph.single_output else y)]
+                if not results:
+                    results = [np.empty((feed.rows, *p.shape[1:]), p.dtype) for p in parts]
+                for result, part in zip(results, parts, strict=True):
+                    result[done : done + rows] = part
+                done += rows
+                if look_in:
+                    hooks.on_predict_batch_end(i)
+                if bar.live:
+                    bar.on_progress(i + 1)
+            hooks.on_predict_end()
+        finally:
+            bar.close()
+        return results[0] if graph.single_output else results
+
+    # --- single batches -------------------------------------------------------------------------
+
+    def train_on_batch(self, x: Any, y: Any = None, return_dict: bool = False) -> Any:
+        """One training step on one batch.
+
+        Returns:
+            This batch's loss, or [loss, metric, ...], computed before the step; or a dict of them.
+        """
+        self._check_compiled("train_on_batch", training=True)
+        return self._on_batch("train_on_batch", x, y, True, return_dict)
+
+    def test_on_batch(self, x: Any, y: Any = None, return_dict: bool = False) -> Any:
+        """Loss and metrics of one batch."""
+        self._check_compiled("test_on_batch", training=True)
+        return self._on_batch("test_on_batch", x, y, False, return_dict)
+
+    def _on_batch(self, what: str, x: Any, y: Any, training: bool, return_dict: bool) -> Any:
+        feed = self._feed(what, x, y)
+        assert self.optimizer is not None
+        if training:
+            self.optimizer.build(self._trained)
+        self._reset()
+        self._step(feed, feed.rows, training)
+        self._report_bad_loss(what)
+        logs = self._logs()
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values[0] if len(values) == 1 else values
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch."""
+        return self.predict(x, batch_size=len(self._inputs("predict_on_batch", x)[0]))
+
+
+_metrics_module = metrics
+
+
+def _flat(callbacks: Any) -> list[Callback]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+
+
+def _array(what: str, name: str, a: Any) -> np.ndarray:
+    """An array of numbers whose rows the engine can gather: C-contiguous, in native byte order."""
+    if not isinstance(a, np.ndarray):
+        if callable(getattr(a, "__next__", None)):
+            raise TypeError(f"[{what}] {name} is a generator; give arrays")
+        try:
+            a = np.asarray(a)
+        except ValueError as error:
+            raise ValueError(f"[{what}] {name} is not a rectangular array: {error}") from None
+        if a.dtype == np.float64:
+            a = a.astype(np.float64, copy=False)
+    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+        raise TypeError(f"[{what}] {name} has dtype {a.dtype}; use numbers (bool, integer or float)")
+    if a.dtype == np.float16:
+        a = a.astype(np.float32)
+    return np.ascontiguousarray(a, a.dtype.newbyteorder("=")) if a.ndim else a
+
+
+def _check_labels(name: str, labels: np.ndarray, classes: int | None) -> None:
+    """Raise ValueError unless labels are whole numbers from 0 to classes - 1."""
+    if labels.dtype.kind == "f" and not np.all(labels == np.floor(labels)):
+        raise ValueError(f"[{name}] labels must be whole numbers; y has dtype {labels.dtype}")
+    low, high = labels.min(), labels.max()
+    if classes is not None and (low < 0 or high >= classes):
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"[{name}] label {bad} is out of range: the model has {classes} outputs, so labels go "
+            f"from 0 to {classes - 1}"
+        )
+
+
+def _positive(what: str, name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"[{what}] {name} must be a positive integer; received {value!r}")
+    return int(value)
+
+
+def _metric(wanted: Any, y: tuple[int, ...], prediction: tuple[int | None, ...]) -> metrics.Metric:
+    if wanted in ("accuracy", "acc"):
+        return metrics.accuracy_for(y, prediction, wanted)
+    return metrics.get(wanted)
+
+
+def _each(given: Any, names: list[str], what: str) -> list[Any]:
+    """An argument of compile as one item for each output."""
+    if isinstance(given, Mapping) and "class_name" not in given:
+        unknown = [key for key in given if key not in names]
+        if unknown:
+            raise ValueError(f"[compile] {what} has keys {unknown} but the outputs are {names}")
+        return [given.get(name) for name in names]
+    if isinstance(given, (list, tuple)):
+        if len(given) != len(names):
+            raise ValueError(
+                f"[compile] {what} has {len(given)} items but the model has outputs {names}"
+            )
+        return list(given)
+    return [given] * len(names)
+
+
+def _each_metric(given: Any, names: list[str]) -> list[list[Any]]:
+    def listed(item: Any) -> list[Any]:
+        if item is None:
+            return []
+        return list(item) if isinstance(item, (list, tuple)) else [item]
+
+    if isinstance(given, Mapping):
+        return [listed(item) for item in _each(given, names, "metrics")]
+    if len(names) > 1 and isinstance(given, Sequence) and not isinstance(given, str):
+        return [listed(item) for item in _each(given, names, "metrics")]
+    return [listed(given) for _ in names]

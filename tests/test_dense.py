@@ -1,0 +1,327 @@
+"""`ops.dense` and `ops.dense_backward` against the float64 oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import reference
+from cases import DENSE_SHAPES, DTYPES, LAYOUTS, Output, afloat, assert_close, bad_outputs
+from ranvier import ops
+
+pytestmark = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+
+
+def draw(m, k, n, dtype, *, seed=0):
+    """x (m, k), w (k, n), b (n,), dy (m, n): sums of k products stay near one."""
+    r = np.random.default_rng([seed, m, k, n])
+    return (
+        afloat(r.normal(size=(m, k)).astype(dtype)),
+        afloat((r.normal(size=(k, n)) / np.sqrt(max(k, 1))).astype(dtype)),
+        afloat(r.normal(size=n).astype(dtype)),
+        afloat(r.normal(size=(m, n)).astype(dtype)),
+    )
+
+
+def check_backward(got, expected, x, w, dtype):
+    rows, n = int(np.prod(x.shape[:-1])), w.shape[1]
+    assert_close(got[0], expected[0], "product", dtype=dtype, terms=n)
+    assert_close(got[1], expected[1], "product", dtype=dtype, terms=rows)
+    if expected[2] is None:
+        assert got[2] is None
+    else:
+        assert_close(got[2], expected[2], "product", dtype=dtype, terms=rows)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("shape", DENSE_SHAPES, ids=str)
+def test_shapes(shape, bias, activation, dtype):
+    x, w, b, dy = draw(*shape, dtype)
+    b = b if bias else None
+    y = ops.dense(x, w, b, activation=activation)
+    assert_close(
+        y, reference.dense(x, w, b, activation=activation), "product", dtype=dtype, terms=shape[1]
+    )
+    got = ops.dense_backward(dy, x, y, w, b, activation=activation)
+    check_backward(
+        got, reference.dense_backward(dy, x, y, w, b, activation=activation), x, w, dtype
+    )
+
+
+@pytest.mark.parametrize("alpha", [None, 0.35])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 13), (33, 31, 65)], ids=str)
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_every_activation(activation, shape, alpha, dtype):
+    x, w, b, dy = draw(*shape, dtype, seed=1)
+    options = {"activation": activation, "alpha": alpha}
+    y = ops.dense(x, w, b, **options)
+    assert_close(y, reference.dense(x, w, b, **options), "product", dtype=dtype, terms=shape[1])
+    got = ops.dense_backward(dy, x, y, w, b, **options)
+    check_backward(got, reference.dense_backward(dy, x, y, w, b, **options), x, w, dtype)
+    y = ops.dense(x, w, **options)
+    got = ops.dense_backward(dy, x, y, w, **options)
+    check_backward(got, reference.dense_backward(dy, x, y, w, **options), x, w, dtype)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "softmax"])
+@pytest.mark.parametrize("lead", [(2, 3), (1, 1, 5), (0, 4), (3, 0)], ids=str)
+def test_leading_axes(lead, activation, dtype):
+    r = np.random.default_rng(2)
+    x, dy = r.normal(size=(*lead, 7)).astype(dtype), r.normal(size=(*lead, 5)).astype(dtype)
+    w, b = r.normal(size=(7, 5)).astype(dtype), r.normal(size=5).astype(dtype)
+    y = ops.dense(x, w, b, activation=activation)
+    assert_close(
+        y, reference.dense(x, w, b, activation=activation), "product", dtype=dtype, terms=7
+    )
+    got = ops.dense_backward(dy, x, y, w, b, activation=activation)
+    check_backward(
+        got, reference.dense_backward(dy, x, y, w, b, activation=activation), x, w, dtype
+    )
+
+
+def test_empty_sums_are_zero_not_leftovers(dtype):
+    """No rows: dw and db are sums of nothing. No columns: y is the activated bias."""
+    b = np.array([1.0, -2.0, 3.0], dtype)
+    w = np.ones((5, 3), dtype)
+    dx, dw, db = (np.full(s, 99, dtype) for s in [(0, 5), (5, 3), (3,)])
+    empty = np.zeros((0, 3), dtype)
+    ops.dense_backward(empty, np.zeros((0, 5), dtype), empty, w, b, out=(dx, dw, db))
+    np.testing.assert_array_equal(dw, 0.0)
+    np.testing.assert_array_equal(db, 0.0)
+    y = ops.dense(np.zeros((2, 0), dtype), np.zeros((0, 3), dtype), b, activation="relu")
+    np.testing.assert_array_equal(y, [[1, 0, 3], [1, 0, 3]])
+    dx = np.full((2, 5), 99, dtype)
+    none = np.zeros((2, 0), dtype)
+    ops.dense_backward(
+        none, np.ones((2, 5), dtype), none, np.zeros((5, 0), dtype), out=(dx, None, None)
+    )
+    np.testing.assert_array_equal(dx, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 13), (17, 33, 65)], ids=str)
+@pytest.mark.parametrize("activation", ["linear", "relu", "gelu", "softmax"])
+def test_out(activation, shape, dtype):
+    m, k, n = shape
+    x, w, b, dy = draw(*shape, dtype, seed=3)
+    out = Output((m, n), dtype)
+    y = ops.dense(x, w, b, activation=activation, out=out.array)
+    assert np.shares_memory(y, out.array)
+    out.assert_intact()
+    np.testing.assert_array_equal(y, ops.dense(x, w, b, activation=activation))
+
+    outs = [Output(s, dtype) for s in [(m, k), (k, n), (n,)]]
+    expected = ops.dense_backward(dy, x, y, w, b, activation=activation)
+    got = ops.dense_backward(
+        dy, x, y, w, b, activation=activation, out=tuple(o.array for o in outs)
+    )
+    for o, g, e in zip(outs, got, expected, strict=True):
+        assert np.shares_memory(g, o.array)
+        o.assert_intact()
+        np.testing.assert_array_equal(g, e)
+
+
+def test_out_of_backward_may_be_given_in_part(dtype):
+    x, w, b, dy = draw(5, 7, 3, dtype)
+    y = ops.dense(x, w, b)
+    expected = ops.dense_backward(dy, x, y, w, b)
+    dw = np.full((7, 3), 99, dtype)
+    got = ops.dense_backward(dy, x, y, w, b, out=(None, dw, None))
+    assert np.shares_memory(got[1], dw)
+    for g, e in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(g, e)
+
+
+def test_bad_out_is_refused_and_left_alone(dtype):
+    x, w, b, dy = draw(4, 5, 3, dtype)
+    y = ops.dense(x, w, b)
+    for why, bad in bad_outputs((4, 3), dtype):
+        before = bad.tobytes()
+        with pytest.raises(ValueError, match=r"\[dense\].*out"):
+            ops.dense(x, w, b, out=bad)
+        assert bad.tobytes() == before, why
+    for position, shape in enumerate([(4, 5), (5, 3)]):
+        for _, bad in bad_outputs(shape, dtype):
+            out = [None, None, None]
+            out[position] = bad
+            with pytest.raises(ValueError, match=r"\[dense_backward\]"):
+                ops.dense_backward(dy, x, y, w, b, out=tuple(out))
+    with pytest.raises(ValueError, match=r"\[dense_backward\]"):
+        ops.dense_backward(dy, x, y, w, b, out=(None, None, np.zeros(4, dtype)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(layout, dtype):
+    """Another memory layout of any argument changes no bit of the result."""
+    x, w, b, dy = draw(7, 13, 17, dtype, seed=4)
+    other = LAYOUTS[layout]
+    y = ops.dense(x, w, b, activation="gelu")
+    np.testing.assert_array_equal(ops.dense(other(x), other(w), other(b), activation="gelu"), y)
+    expected = ops.dense_backward(dy, x, y, w, b, activation="gelu")
+    got = ops.dense_backward(other(dy), other(x), other(y), other(w), other(b), activation="gelu")
+    for g, e in zip(got, expected, strict=True):
+        assert g.dtype == dtype
+        np.testing.assert_array_equal(g, e)
+
+
+def test_layouts_with_leading_axes(dtype):
+    r = np.random.default_rng(5)
+    x, w = r.normal(size=(3, 4, 6)).astype(dtype), r.normal(size=(6, 5)).astype(dtype)
+    expected = ops.dense(x, w)
+    np.testing.assert_array_equal(ops.dense(x.transpose(1, 0, 2), w), expected.transpose(1, 0, 2))
+    np.testing.assert_array_equal(ops.dense(x[:, ::-2], w), expected[:, ::-2])
+    np.testing.assert_array_equal(
+        ops.dense(np.broadcast_to(x[:1], (3, 4, 6)), w), np.broadcast_to(expected[:1], (3, 4, 5))
+    )
+
+
+def test_inputs_are_not_changed(dtype):
+    x, w, b, dy = draw(5, 7, 3, dtype)
+    before = [a.copy() for a in (x, w, b, dy)]
+    y = ops.dense(x, w, b, activation="softmax")
+    y_before = y.copy()
+    ops.dense_backward(dy, x, y, w, b, activation="softmax")
+    for a, e in zip((x, w, b, dy, y), (*before, y_before), strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_number_stays_in_its_row(bad, dtype):
+    x, w, b, _ = draw(9, 7, 19, dtype, seed=6)
+    clean = ops.dense(x, w, b)
+    x[4, 3] = bad
+    y = ops.dense(x, w, b)
+    rows = np.arange(9) != 4
+    np.testing.assert_array_equal(y[rows], clean[rows])
+    np.testing.assert_array_equal(y[4], np.copysign(bad, w[3] * np.sign(bad)))
+
+
+def test_a_bad_weight_stays_in_its_column(dtype):
+    x, w, b, _ = draw(9, 7, 19, dtype, seed=7)
+    clean = ops.dense(x, w, b, activation="tanh")
+    w[3, 11] = np.nan
+    y = ops.dense(x, w, b, activation="tanh")
+    columns = np.arange(19) != 11
+    np.testing.assert_array_equal(y[:, columns], clean[:, columns])
+    assert np.isnan(y[:, 11]).all()
+
+
+def test_large_magnitudes(dtype):
+    """Softmax of logits of +-1e4 and sigmoid of +-1e4: exact ends, no NaN, finite gradients."""
+    x = np.array([[1.0, 0.0], [0.0, 1.0]], dtype)
+    w = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], dtype)
+    y = ops.dense(x, w, activation="softmax")
+    np.testing.assert_array_equal(y, [[1, 0, 0], [0, 0.5, 0.5]])
+    np.testing.assert_array_equal(ops.dense(x, w[:, :2], activation="sigmoid"), np.eye(2))
+    for name in reference.ACTIVATIONS:
+        if name == "exponential":
+            continue
+        y = ops.dense(x, w, activation=name)
+        for gradient in ops.dense_backward(np.ones_like(y), x, y, w, activation=name)[:2]:
+            assert np.isfinite(gradient).all(), name
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "softmax"])
+def test_out_that_overlaps_an_input_is_refused(activation, dtype):
+    """y is written while x is still read: in place cannot work."""
+    x, w, b, dy = draw(5, 5, 5, dtype)
+    for out in (x, w):
+        before = out.copy()
+        with pytest.raises(ValueError, match=r"\[dense\].*shares memory"):
+            ops.dense(x, w, b, activation=activation, out=out)
+        np.testing.assert_array_equal(out, before)
+    y = ops.dense(x, w, b, activation=activation)
+    for out in [(x, None, None), (w, None, None), (None, x, None), (None, w, None)]:
+        with pytest.raises(ValueError, match=r"\[dense_backward\].*shares memory"):
+            ops.dense_backward(dy, x, y, w, b, activation=activation, out=out)
+
+
+def test_same_call_same_bits(dtype):
+    x, w, b, dy = draw(33, 301, 65, dtype, seed=8)
+    first = ops.dense(x, w, b, activation="gelu")
+    backward = ops.dense_backward(dy, x, first, w, b, activation="gelu")
+    for _ in range(3):
+        np.testing.assert_array_equal(ops.dense(x, w, b, activation="gelu"), first)
+        again = ops.dense_backward(dy, x, first, w, b, activation="gelu")
+        for g, e in zip(again, backward, strict=True):
+            np.testing.assert_array_equal(g, e)
+
+
+def test_a_row_does_not_depend_on_its_batch(dtype):
+    """Predicting one row or many gives the same values up to rounding."""
+    x, w, b, _ = draw(32, 100, 33, dtype, seed=9)
+    whole = ops.dense(x, w, b)
+    rows = np.concatenate([ops.dense(x[i : i + 1], w, b) for i in range(32)])
+    assert_close(rows, whole, "product", dtype=dtype, terms=100)
+
+
+def test_shape_errors(dtype):
+    def zeros(*shape):
+        return np.zeros(shape, dtype)
+
+    text = (
+        r"\[dense\] x has 12 columns but the kernel has 10 rows: "
+        r"x is \(32, 12\), kernel is \(10, 5\)"
+    )
+    with pytest.raises(ValueError, match=text):
+        ops.dense(zeros(32, 12), zeros(10, 5))
+    for x, w, b in [
+        (zeros(12), zeros(12, 5), None),  # x of rank 1
+        (zeros(3, 12), zeros(12), None),  # w of rank 1
+        (zeros(3, 12), zeros(1, 12, 5), None),
+        (zeros(3, 12), zeros(12, 5), zeros(4)),  # b too short
+        (zeros(3, 12), zeros(12, 5), zeros(1)),  # no silent broadcast
+        (zeros(3, 12), zeros(12, 5), zeros(1, 5)),
+    ]:
+        with pytest.raises(ValueError, match=r"\[dense\]"):
+            ops.dense(x, w, b)
+    x, w, b, y = zeros(3, 12), zeros(12, 5), zeros(5), zeros(3, 5)
+    for dy_, x_, y_, w_, b_ in [
+        (zeros(3, 4), x, y, w, b),
+        (zeros(2, 5), x, y, w, b),
+        (y, zeros(4, 12), y, w, b),
+        (y, x, zeros(3, 6), w, b),
+        (y, x, y, zeros(11, 5), b),
+        (y, x, y, w, zeros(6)),
+        (zeros(1, 5), x, zeros(1, 5), w, b),
+    ]:
+        with pytest.raises(ValueError, match=r"\[dense_backward\]"):
+            ops.dense_backward(dy_, x_, y_, w_, b_, activation="tanh")
+
+
+def test_type_errors(dtype):
+    other = np.float64 if dtype == np.float32 else np.float32
+    x, w, b, dy = draw(2, 3, 4, dtype)
+    for x_, w_, b_ in [
+        (x.astype(other), w, b),
+        (x, w.astype(other), b),
+        (x, w, b.astype(other)),
+        (x.astype(np.int64), w, b),
+        (x.astype(complex), w, b),
+        (x.astype(object), w, b),
+    ]:
+        with pytest.raises(TypeError, match=r"\[dense\]"):
+            ops.dense(x_, w_, b_)
+    with pytest.raises(TypeError, match=r"\[dense_backward\]"):
+        ops.dense_backward(dy.astype(other), x, dy, w, b)
+    with pytest.raises(TypeError, match=r"\[dense_backward\]"):
+        ops.dense_backward(dy, x, dy.astype(other), w, b, activation="tanh")
+
+
+def test_half_floats_are_refused(dtype):
+    """Not converted in silence: neither alone nor beside another float type."""
+    x, w, b, _ = draw(2, 3, 4, dtype)
+    half = np.float16
+    for arguments in [
+        (x.astype(half), w, b),
+        (x.astype(half), w.astype(half)),
+        (x, w.astype(half)),
+    ]:
+        with pytest.raises(TypeError, match=r"\[dense\].*float16"):
+            ops.dense(*arguments)
+
+
+def test_unknown_activation(dtype):
+    x, w, _, _ = draw(2, 3, 4, dtype)
+    with pytest.raises(ValueError, match=r"\[dense\].*swoosh"):
+        ops.dense(x, w, activation="swoosh")

@@ -1,0 +1,215 @@
+"""The oracles themselves: every backward agrees with central differences, and known values hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import reference
+from reference import central_difference
+
+rng = np.random.default_rng
+
+
+def assert_gradient(gradient, f, x):
+    np.testing.assert_allclose(gradient, central_difference(f, x), rtol=1e-6, atol=1e-8)
+
+
+def test_central_difference_of_a_cubic():
+    x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    np.testing.assert_allclose(central_difference(lambda a: (a**3).sum(), x), 3 * x**2, rtol=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.35])
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_activation_backward(name, alpha):
+    r = rng(1)
+    x = r.normal(0, 2, (5, 7))
+    dy = r.normal(size=x.shape)
+    y = reference.activation(x, name, alpha=alpha)
+    assert_gradient(
+        reference.activation_backward(dy, x, y, name, alpha=alpha),
+        lambda a: (dy * reference.activation(a, name, alpha=alpha)).sum(),
+        x,
+    )
+
+
+def test_softmax_backward():
+    r = rng(2)
+    x, dy = r.normal(size=(2, 3, 5)), r.normal(size=(2, 3, 5))
+    gradient = reference.softmax_backward(dy, reference.softmax(x))
+    assert_gradient(gradient, lambda a: (dy * reference.softmax(a)).sum(), x)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize("lead", [(4,), (2, 3)])
+def test_dense_backward(lead, activation, bias):
+    r = rng(3)
+    x, w = r.normal(size=(*lead, 5)), r.normal(size=(5, 3))
+    b = r.normal(size=3) if bias else None
+    dy = r.normal(size=(*lead, 3))
+
+    def value(x, w, b):
+        return (dy * reference.dense(x, w, b, activation=activation)).sum()
+
+    y = reference.dense(x, w, b, activation=activation)
+    dx, dw, db = reference.dense_backward(dy, x, y, w, b, activation=activation)
+    assert_gradient(dx, lambda a: value(a, w, b), x)
+    assert_gradient(dw, lambda a: value(x, a, b), w)
+    if bias:
+        assert_gradient(db, lambda a: value(x, w, a), b)
+    else:
+        assert db is None
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 5), (2, 3, 4)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mean_squared_error", {}),
+        ("mean_absolute_error", {}),
+        ("binary_crossentropy", {}),
+        ("binary_crossentropy", {"from_logits": True}),
+        ("categorical_crossentropy", {}),
+        ("categorical_crossentropy", {"from_logits": True}),
+    ],
+)
+def test_loss_gradients(name, options, shape):
+    r = rng(4)
+    loss = getattr(reference, name)
+    y_true = r.uniform(0.05, 0.95, shape)  # rows that do not sum to one, on purpose
+    y_pred = r.uniform(0.05, 0.95, shape)
+    if options.get("from_logits"):
+        y_pred = r.normal(0, 3, shape)
+    value, gradient = loss(y_true, y_pred, gradient=True, **options)
+    assert value == loss(y_true, y_pred, **options)
+    assert_gradient(gradient, lambda a: loss(y_true, a, **options), y_pred)
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_sparse_categorical_crossentropy_gradient(from_logits):
+    r = rng(5)
+    labels, y_pred = r.integers(0, 5, (3, 4)), r.uniform(0.05, 0.95, (3, 4, 5))
+    loss = reference.sparse_categorical_crossentropy
+    _, gradient = loss(labels, y_pred, from_logits=from_logits, gradient=True)
+    assert_gradient(gradient, lambda a: loss(labels, a, from_logits=from_logits), y_pred)
+
+
+def test_clipped_probabilities_pass_no_gradient():
+    y_true, y_pred = np.array([[1.0, 0.0, 1.0]]), np.array([[1e-9, 0.4, 1.0]])
+    _, gradient = reference.binary_crossentropy(y_true, y_pred, gradient=True)
+    np.testing.assert_allclose(gradient, [[0.0, 1 / 0.6 / 3, 0.0]])
+    loss, gradient = reference.categorical_crossentropy(
+        np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]]), gradient=True
+    )
+    assert loss == pytest.approx(-math.log(1e-7))
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "y"),
+    [
+        ("relu", -1.5, 0.0),
+        ("leaky_relu", -2.0, -0.4),
+        ("sigmoid", math.log(3), 0.75),
+        ("tanh", math.log(2), 0.6),
+        ("elu", -math.log(2), -0.5),
+        ("selu", 2.0, 2.1014019747109610),
+        ("selu", -math.log(2), -0.5 * 1.7580993408473766),
+        ("gelu", 1.0, 0.8413447460685429),
+        ("gelu", -1.0, -0.15865525393145707),
+        ("silu", math.log(3), 0.75 * math.log(3)),
+        ("softplus", 0.0, math.log(2)),
+        ("exponential", 1.0, math.e),
+        ("hard_sigmoid", 1.5, 0.75),
+        ("hard_sigmoid", -3.5, 0.0),
+        ("linear", 2.5, 2.5),
+    ],
+)
+def test_activation_values(name, x, y):
+    assert reference.activation(x, name) == pytest.approx(y, rel=1e-9)
+
+
+def test_softmax_values():
+    x = np.log([[1.0, 2.0, 5.0], [3.0, 3.0, 2.0]]) + [[1e4], [-1e4]]
+    np.testing.assert_allclose(
+        reference.softmax(x), [[1 / 8, 2 / 8, 5 / 8], [3 / 8, 3 / 8, 2 / 8]], rtol=1e-11
+    )
+
+
+def test_loss_values():
+    t, p = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([[0.5, 0.5], [0.8, 0.4]])
+    assert reference.mean_squared_error(t, p) == pytest.approx((0.25 + 0.25 + 0.04 + 0.16) / 4)
+    assert reference.mean_absolute_error(t, p) == pytest.approx(1.6 / 4)
+    assert reference.binary_crossentropy(t, p) == pytest.approx(
+        -(2 * math.log(0.5) + math.log(0.8) + math.log(0.6)) / 4
+    )
+    categorical = -(math.log(0.5) + math.log(0.8 / 1.2)) / 2
+    assert reference.categorical_crossentropy(t, p) == pytest.approx(categorical)
+    assert reference.sparse_categorical_crossentropy([1, 0], p) == pytest.approx(categorical)
+    assert reference.categorical_crossentropy(t, np.log(p), from_logits=True) == pytest.approx(
+        categorical
+    )
+    assert reference.binary_crossentropy(t, np.log(p / (1 - p)), from_logits=True) == pytest.approx(
+        reference.binary_crossentropy(t, p)
+    )
+
+
+def test_mean_absolute_error_has_no_gradient_at_zero():
+    _, gradient = reference.mean_absolute_error([[1.0, 2.0]], [[1.0, 3.0]], gradient=True)
+    np.testing.assert_array_equal(gradient, [[0.0, 0.5]])
+
+
+def test_sgd_values():
+    p, v = reference.sgd(1.0, 2.0, learning_rate=0.1, momentum=0.5, velocity=0.4)
+    assert (p, v) == (pytest.approx(1.0), pytest.approx(0.0))
+    p, v = reference.sgd(1.0, 2.0, learning_rate=0.1, momentum=0.5, velocity=0.4, nesterov=True)
+    assert (p, v) == (pytest.approx(0.8), pytest.approx(0.0))
+    assert reference.sgd(1.0, 2.0, learning_rate=0.1)[0] == pytest.approx(0.8)
+
+
+def test_rmsprop_values():
+    p, v, velocity = reference.rmsprop(1.0, 2.0, 4.0, learning_rate=0.1, epsilon=0.0)
+    assert (p, v, velocity) == (pytest.approx(0.9), pytest.approx(4.0), pytest.approx(0.1))
+    p, _, velocity = reference.rmsprop(
+        1.0, 2.0, 4.0, learning_rate=0.1, epsilon=0.0, momentum=0.5, velocity=0.4
+    )
+    assert (p, velocity) == (pytest.approx(0.7), pytest.approx(0.3))
+
+
+def test_adam_values():
+    # with epsilon 0 the first step is the learning rate times the sign of the gradient
+    p, m, v = reference.adam([1.0, 1.0], [5.0, -0.01], [0.0, 0.0], [0.0, 0.0], step=1, epsilon=0.0)
+    np.testing.assert_allclose(p, [0.999, 1.001], rtol=1e-12)
+    np.testing.assert_allclose(m, [0.5, -0.001])
+    np.testing.assert_allclose(v, [0.025, 1e-7])
+    # a constant gradient keeps the step: bias correction makes up for the zero start
+    p, _, _ = reference.adam(p, [5.0, -0.01], m, v, step=2, epsilon=0.0)
+    np.testing.assert_allclose(p, [0.998, 1.002], rtol=1e-12)
+
+
+def test_gather_converts_and_keeps_order():
+    source = np.arange(6, dtype=np.uint8).reshape(3, 2)
+    got = reference.gather(source, [2, 0, 2])
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, [[4, 5], [0, 1], [4, 5]])
+    assert reference.gather(source.astype(np.float64), [1]).dtype == np.float64
+    assert reference.gather(source, [1], dtype=np.int32).dtype == np.int32
+
+
+def test_dropout_backward():
+    r = rng(6)
+    x, dy, keep = r.normal(size=(4, 5)), r.normal(size=(4, 5)), r.random((4, 5)) < 0.6
+    gradient = reference.dropout_backward(dy, 0.4, keep)
+    assert_gradient(gradient, lambda a: (dy * reference.dropout(a, 0.4, keep)).sum(), x)
+
+
+@pytest.mark.parametrize("scale", [1.7, np.array([0.5, -2.0, 3.0])])
+def test_affine_backward(scale):
+    r = rng(7)
+    x, dy = r.normal(size=(4, 3)), r.normal(size=(4, 3))
+    gradient = reference.affine_backward(dy, scale)
+    assert_gradient(gradient, lambda a: (dy * reference.affine(a, scale, 0.3)).sum(), x)

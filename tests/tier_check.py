@@ -1,0 +1,198 @@
+"""Run as a program: every op of `ranvier.ops` against the oracle, on the tier of RANVIER_ISA.
+
+Prints, as JSON, the tier that dispatch chose, the one compiled into the kernels that ran, the
+number of results compared, and digests of one dropout mask and of all results. `test_tiers.py` runs
+it once for each tier that this CPU supports, and with other numbers of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+import reference
+from cases import (
+    DTYPES,
+    TIER_DENSE_SHAPES,
+    TIER_ROW_SHAPES,
+    Output,
+    afloat,
+    assert_close,
+)
+from ranvier import _core, ops
+
+compared = 0
+digest = hashlib.sha256()
+
+
+def same(actual, expected, kind, dtype, terms=1):
+    global compared
+    assert_close(actual, expected, kind, dtype=dtype, terms=terms)
+    digest.update(actual)
+    compared += 1
+
+
+def normal(r, shape, dtype, width=1.0):
+    return afloat(r.normal(0, width, shape).astype(dtype))
+
+
+def check_dense(r, dtype):
+    for m, k, n in TIER_DENSE_SHAPES:
+        x, b, dy = normal(r, (m, k), dtype), normal(r, n, dtype), normal(r, (m, n), dtype)
+        w = normal(r, (k, n), dtype, 1 / np.sqrt(k))
+        for name in reference.ACTIVATIONS:
+            out = Output((m, n), dtype)
+            y = ops.dense(x, w, b, activation=name, out=out.array)
+            out.assert_intact()
+            same(y, reference.dense(x, w, b, activation=name), "product", dtype, k)
+            got = ops.dense_backward(dy, x, y, w, b, activation=name)
+            expected = reference.dense_backward(dy, x, y, w, b, activation=name)
+            for g, e, terms in zip(got, expected, (n, m, m), strict=True):
+                same(g, e, "product", dtype, terms)
+
+
+def check_activation(r, dtype):
+    for shape in TIER_ROW_SHAPES:
+        x, dy = normal(r, shape, dtype, 4.0), normal(r, shape, dtype)
+        for name in reference.ACTIVATIONS:
+            kind = "reduction" if name == "softmax" else "transcendental"
+            out = Output(shape, dtype)
+            y = ops.activation(x, name, out=out.array)
+            out.assert_intact()
+            same(y, reference.activation(x, name), kind, dtype, shape[-1])
+            dx = ops.activation_backward(dy, x, y, name)
+            same(dx, reference.activation_backward(dy, x, y, name), kind, dtype, shape[-1])
+        y = ops.softmax(x)
+        same(y, reference.softmax(x), "reduction", dtype, shape[-1])
+        dx = ops.softmax_backward(dy, y)
+        same(dx, reference.softmax_backward(dy, y), "reduction", dtype, shape[-1])
+
+
+def check_losses(r, dtype):
+    for shape in TIER_ROW_SHAPES:
+        logits = normal(r, shape, dtype, 3.0)
+        p, t = (afloat(a.astype(dtype)) for a in r.uniform(0.02, 0.98, (2, *shape)))
+        labels = r.integers(0, shape[-1], shape[:-1])
+        for name, y_true, y_pred, options in [
+            ("mean_squared_error", t, logits, {}),
+            ("mean_absolute_error", t, logits, {}),
+            ("binary_crossentropy", t, p, {}),
+            ("binary_crossentropy", t, logits, {"from_logits": True}),
+            ("categorical_crossentropy", t, p, {}),
+            ("categorical_crossentropy", t, logits, {"from_logits": True}),
+            ("sparse_categorical_crossentropy", labels, p, {}),
+            ("sparse_categorical_crossentropy", labels, logits, {"from_logits": True}),
+        ]:
+            loss, gradient = getattr(ops, name)(y_true, y_pred, gradient=True, **options)
+            expected = getattr(reference, name)(y_true, y_pred, gradient=True, **options)
+            same(dtype(loss), expected[0], "reduction", dtype, p.size)
+            same(gradient, expected[1], "reduction", dtype, shape[-1])
+
+
+def check_optimizers(r, dtype):
+    for shape in TIER_ROW_SHAPES:
+        for name, state, options in [
+            ("sgd", (), {}),
+            ("sgd", ("velocity",), {"momentum": 0.9}),
+            ("sgd", ("velocity",), {"momentum": 0.9, "nesterov": True}),
+            ("rmsprop", ("v",), {}),
+            ("rmsprop", ("v", "velocity"), {"momentum": 0.9}),
+            ("adam", ("m", "v"), {"step": 3}),
+        ]:
+            arrays = {key: np.abs(normal(r, shape, dtype)) + dtype(0.1) for key in state}
+            arrays |= {"p": normal(r, shape, dtype), "g": normal(r, shape, dtype)}
+            expected = getattr(reference, name)(**arrays, **options)
+            getattr(ops, name)(**arrays, **options)
+            for key, e in zip(("p", *state), expected, strict=False):
+                same(arrays[key], e, "elementwise", dtype)
+
+
+def check_data(r, dtype):
+    for shape in TIER_ROW_SHAPES:
+        x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
+        scale, offset = normal(r, shape[-1], dtype), normal(r, shape[-1], dtype)
+        same(ops.affine(x, scale, offset), reference.affine(x, scale, offset), "elementwise", dtype)
+        same(ops.affine_backward(dy, scale), dy * scale.astype(float), "elementwise", dtype)
+        keep = ops.dropout(np.ones(shape, dtype), 0.4, seed=1, counter=2) != 0
+        y = ops.dropout(x, 0.4, seed=1, counter=2)
+        same(y, reference.dropout(x, 0.4, keep), "elementwise", dtype)
+        dx = ops.dropout_backward(dy, 0.4, seed=1, counter=2)
+        same(dx, reference.dropout_backward(dy, 0.4, keep), "elementwise", dtype)
+        indices = r.integers(0, shape[0], 5)
+        for source in (np.bool_, np.uint8, np.int64, np.float16, np.float32, np.float64):
+            rows = r.integers(0, 100, shape).astype(source)
+            got = ops.gather(rows, indices, dtype=dtype)
+            same(got, reference.gather(rows, indices, dtype=dtype), "copy", dtype)
+
+
+def check_large(r, dtype):
+    """Sizes that are split among threads."""
+    m, k, n = 257, 301, 129
+    x, b, dy = normal(r, (m, k), dtype), normal(r, n, dtype), normal(r, (m, n), dtype)
+    w = normal(r, (k, n), dtype, 1 / np.sqrt(k))
+    y = ops.dense(x, w, b, activation="tanh")
+    same(y, reference.dense(x, w, b, activation="tanh"), "product", dtype, k)
+    got = ops.dense_backward(dy, x, y, w, b, activation="tanh")
+    expected = reference.dense_backward(dy, x, y, w, b, activation="tanh")
+    for g, e, terms in zip(got, expected, (n, m, m), strict=True):
+        same(g, e, "product", dtype, terms)
+
+    shape = (513, 1009)
+    x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
+    for name, kind in (("silu", "transcendental"), ("softmax", "reduction")):
+        y = ops.activation(x, name)
+        same(y, reference.activation(x, name), kind, dtype, shape[-1])
+        dx = ops.activation_backward(dy, x, y, name)
+        same(dx, reference.activation_backward(dy, x, y, name), kind, dtype, shape[-1])
+    labels = r.integers(0, shape[-1], shape[0])
+    for name, y_true, options in [
+        ("mean_squared_error", dy, {}),
+        ("sparse_categorical_crossentropy", labels, {"from_logits": True}),
+    ]:
+        loss, gradient = getattr(ops, name)(y_true, x, gradient=True, **options)
+        expected = getattr(reference, name)(y_true, x, gradient=True, **options)
+        same(dtype(loss), expected[0], "reduction", dtype, x.size)
+        same(gradient, expected[1], "reduction", dtype, shape[-1])
+    arrays = {"p": x.copy(), "g": dy, "m": np.zeros_like(x), "v": np.zeros_like(x)}
+    expected = reference.adam(**arrays, step=1)
+    ops.adam(**arrays, step=1)
+    for key, e in zip("pmv", expected, strict=True):
+        same(arrays[key], e, "elementwise", dtype)
+    keep = ops.dropout(np.ones(shape, dtype), 0.4, seed=1) != 0
+    same(ops.dropout(x, 0.4, seed=1), reference.dropout(x, 0.4, keep), "elementwise", dtype)
+    indices = r.permutation(shape[0])
+    same(ops.gather(x, indices, dtype=dtype), x[indices], "copy", dtype)
+
+
+def mask_digest():
+    """The dropout mask must not depend on the tier."""
+    keep = ops.dropout(np.ones(1009, np.float32), 0.5, seed=7, counter=3) != 0
+    return hashlib.sha256(keep).hexdigest()
+
+
+def main():
+    for dtype in DTYPES:
+        r = np.random.default_rng(1)
+        for check in (
+            check_dense,
+            check_activation,
+            check_losses,
+            check_optimizers,
+            check_data,
+            check_large,
+        ):
+            check(r, dtype)
+    report = {
+        "isa": _core.isa(),
+        "kernel_isa": _core.kernel_isa(),
+        "compared": compared,
+        "mask": mask_digest(),
+        "results": digest.hexdigest(),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
