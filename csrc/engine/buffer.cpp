@@ -37,14 +37,59 @@ std::string text_of(const Shape& shape) {
   return text + (shape.size() == 1 ? ",)" : ")");
 }
 
-Storage::Storage(int64_t bytes) {
+namespace {
+
+char* line_aligned(int64_t bytes) {
   constexpr int64_t kLine = 64;
-  const int64_t rounded = (bytes / kLine + 1) * kLine;
-  data_ = static_cast<char*>(std::aligned_alloc(kLine, static_cast<size_t>(rounded)));
-  if (!data_) throw std::bad_alloc();
-  std::memset(data_, 0, static_cast<size_t>(rounded));
+  void* data = std::aligned_alloc(kLine, static_cast<size_t>((bytes / kLine + 1) * kLine));
+  if (!data) throw std::bad_alloc();
+  return static_cast<char*>(data);
 }
-Storage::~Storage() { std::free(data_); }
+
+}  // namespace
+
+Storage::Storage(int64_t bytes, bool zeroed) : data_(line_aligned(bytes)) {
+  if (zeroed) std::memset(data_, 0, static_cast<size_t>(bytes));
+}
+Storage::~Storage() {
+  if (pool_) {
+    pool_->give_back(data_);
+  } else {
+    std::free(data_);
+  }
+}
+
+Pool::~Pool() {
+  for (const Block& block : blocks_) std::free(block.data);
+}
+
+std::shared_ptr<Storage> Pool::allocate(int64_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Block* best = nullptr;
+  for (Block& block : blocks_) {
+    if (block.free && block.bytes >= bytes && (!best || block.bytes < best->bytes)) best = &block;
+  }
+  if (!best) {
+    blocks_.push_back({line_aligned(bytes), bytes, true});
+    best = &blocks_.back();
+  }
+  best->free = false;
+  return std::make_shared<Storage>(best->data, shared_from_this());
+}
+
+void Pool::give_back(char* data) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Block& block : blocks_) {
+    if (block.data == data) block.free = true;
+  }
+}
+
+int64_t Pool::bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t total = 0;
+  for (const Block& block : blocks_) total += block.bytes;
+  return total;
+}
 
 Buffer::Buffer(Shape s, DType d) : shape(std::move(s)), dtype(d), storage(std::make_shared<Storage>(bytes())) {
   data = storage->data();

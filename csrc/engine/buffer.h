@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -17,22 +18,47 @@ int64_t bytes_of(DType dtype);        // of one element
 const char* name_of(DType dtype);
 std::string text_of(const Shape& shape);  // as Python prints it: (32, 10)
 
-// Bytes aligned to a cache line, zero at first.
+class Pool;
+
+// Bytes aligned to a cache line.
 class Storage {
  public:
-  explicit Storage(int64_t bytes);
+  explicit Storage(int64_t bytes, bool zeroed = true);
+  Storage(char* data, std::shared_ptr<Pool> pool) : data_(data), pool_(std::move(pool)) {}
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   char* data() const { return data_; }
+  const Pool* pool() const { return pool_.get(); }
 
  private:
   char* data_;
+  std::shared_ptr<Pool> pool_;  // where the bytes go back to; null: they are freed
+};
+
+// The memory of a model's programs. What a recording no longer refers to is given to what it asks for next, so results
+// whose lives do not meet share bytes: Python's reference counts are the liveness analysis. Programs run one at a time,
+// and nothing in a pool outlives a step unless somebody holds it, so all programs of a model share one.
+class Pool : public std::enable_shared_from_this<Pool> {
+ public:
+  ~Pool();
+  std::shared_ptr<Storage> allocate(int64_t bytes);
+  void give_back(char* data);
+  int64_t bytes() const;  // in all blocks
+
+ private:
+  struct Block {
+    char* data;
+    int64_t bytes;
+    bool free;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Block> blocks_;
 };
 
 // A C-contiguous array that the engine owns, and what the backward pass must know about it.
 struct Buffer {
-  Buffer(Shape shape, DType dtype);
+  Buffer(Shape shape, DType dtype);  // of its own, zeroed
   Buffer(Shape shape, DType dtype, std::shared_ptr<Storage> storage, char* data);
   virtual ~Buffer() = default;
 

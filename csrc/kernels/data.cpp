@@ -6,43 +6,94 @@ namespace ranvier::RANVIER_TIER {
 namespace {
 
 template <class To, class From>
-void convert_rows(const GatherArgs& a, int64_t begin, int64_t end) {
-  const int64_t start = a.cursor ? *a.cursor : 0;
-  for (int64_t r = begin; r < end; ++r) {
-    const int64_t row = a.index ? a.index[start + r] : start + r;
-    const From* x = reinterpret_cast<const From*>(static_cast<const char*>(a.x) + row * a.x_row);
-    To* y = static_cast<To*>(a.y) + r * a.columns;
-    const int64_t n = a.columns;
+void convert(To* y, const void* from, int64_t n) {
+  const From* x = static_cast<const From*>(from);
 #pragma omp simd
-    for (int64_t c = 0; c < n; ++c) y[c] = static_cast<To>(x[c]);
-  }
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<To>(x[i]);
+}
+
+using Convert = void (*)(void* y, const void* x, int64_t n);
+template <class To, class From>
+void convert_entry(void* y, const void* x, int64_t n) {
+  convert<To, From>(static_cast<To*>(y), x, n);
 }
 
 template <class To>
-void convert_from(const GatherArgs& a, int64_t begin, int64_t end) {
-  switch (a.x_dtype) {
-    case DType::f32: return convert_rows<To, float>(a, begin, end);
-    case DType::f64: return convert_rows<To, double>(a, begin, end);
-    case DType::i32: return convert_rows<To, int32_t>(a, begin, end);
-    case DType::i64: return convert_rows<To, int64_t>(a, begin, end);
-    case DType::u8: return convert_rows<To, uint8_t>(a, begin, end);
-    case DType::i8: return convert_rows<To, int8_t>(a, begin, end);
-    case DType::u16: return convert_rows<To, uint16_t>(a, begin, end);
-    case DType::i16: return convert_rows<To, int16_t>(a, begin, end);
-    case DType::u32: return convert_rows<To, uint32_t>(a, begin, end);
-    case DType::u64: return convert_rows<To, uint64_t>(a, begin, end);
+Convert convert_from(DType dtype) {
+  switch (dtype) {
+    case DType::f32: return convert_entry<To, float>;
+    case DType::f64: return convert_entry<To, double>;
+    case DType::i32: return convert_entry<To, int32_t>;
+    case DType::i64: return convert_entry<To, int64_t>;
+    case DType::u8: return convert_entry<To, uint8_t>;
+    case DType::i8: return convert_entry<To, int8_t>;
+    case DType::u16: return convert_entry<To, uint16_t>;
+    case DType::i16: return convert_entry<To, int16_t>;
+    case DType::u32: return convert_entry<To, uint32_t>;
+    case DType::u64: return convert_entry<To, uint64_t>;
   }
+  return nullptr;
+}
+Convert converter(DType to, DType from) {
+  if (to == DType::f32) return convert_from<float>(from);
+  return to == DType::f64 ? convert_from<double>(from) : convert_from<int32_t>(from);
+}
+RANVIER_INLINE int64_t bytes_of(DType dtype) { return dtype == DType::f64 ? 8 : 4; }  // of f32, f64 and i32
+
+RANVIER_INLINE char* row_at(const Source& source, const Feed& feed, int64_t i) {
+  const int64_t row = feed.cursor + i;
+  return source.data + (feed.order ? feed.order[row] : row) * source.row_bytes;
 }
 
 void gather(const GatherArgs& a, int64_t begin, int64_t end) {
-  switch (a.y_dtype) {
-    case DType::f32: return convert_from<float>(a, begin, end);
-    case DType::f64: return convert_from<double>(a, begin, end);
-    default: return convert_from<int32_t>(a, begin, end);
+  const Convert convert = converter(a.y_dtype, a.x_dtype);
+  const int64_t y_row = a.columns * bytes_of(a.y_dtype);
+  for (int64_t i = begin; i < end; ++i) {
+    convert(static_cast<char*>(a.y) + i * y_row, row_at(*a.x, *a.feed, i), a.columns);
   }
 }
 
-void advance(const AdvanceArgs& a, int64_t, int64_t) { *a.cursor += a.step; }
+void scatter(const ScatterArgs& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    memcpy(row_at(*a.y, *a.feed, i), static_cast<const char*>(a.x) + i * a.row_bytes, static_cast<size_t>(a.row_bytes));
+  }
+}
+
+void advance(const AdvanceArgs& a, int64_t, int64_t) { a.feed->cursor += a.step; }
+
+int64_t any_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::u8:
+    case DType::i8: return 1;
+    case DType::u16:
+    case DType::i16: return 2;
+    case DType::f32:
+    case DType::i32:
+    case DType::u32: return 4;
+    default: return 8;
+  }
+}
+
+void cast(const CastArgs& a, int64_t begin, int64_t end) {
+  const Elements e = elements(begin, end, a.n);
+  converter(a.y_dtype, a.x_dtype)(static_cast<char*>(a.y) + e.begin * bytes_of(a.y_dtype),
+                                  static_cast<const char*>(a.x) + e.begin * any_bytes(a.x_dtype), e.end - e.begin);
+}
+
+template <class T>
+void normalization(const NormalizationArgs& a, int64_t, int64_t) {
+  const T* mean = static_cast<const T*>(a.mean);
+  const T* variance = static_cast<const T*>(a.variance);
+  T* scale = static_cast<T*>(a.scale);
+  T* offset = static_cast<T*>(a.offset);
+  for (int64_t c = 0; c < a.columns; ++c) {
+    const int64_t i = a.given == 1 ? 0 : c;
+    const double root = ::sqrt(static_cast<double>(variance[i])), m = static_cast<double>(mean[i]);
+    const double deviation = root > 1e-7 ? root : 1e-7;
+    scale[c] = static_cast<T>(a.invert ? deviation : 1 / deviation);
+    offset[c] = static_cast<T>(a.invert ? m : -m / deviation);
+  }
+}
 
 // y = x * scale + offset; backward: the same with dy, and no offset
 template <class T>
@@ -79,7 +130,10 @@ void add(const AddArgs& a, int64_t begin, int64_t end) {
 
 void fill_data(KernelTable& table) {
   table.gather = entry<GatherArgs, gather>;
+  table.scatter = entry<ScatterArgs, scatter>;
   table.advance = entry<AdvanceArgs, advance>;
+  table.cast = entry<CastArgs, cast>;
+  table.normalization = typed(NormalizationArgs, normalization);
   table.affine = typed(AffineArgs, affine);
   table.add = typed(AddArgs, add);
 }

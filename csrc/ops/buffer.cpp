@@ -71,6 +71,11 @@ std::shared_ptr<Buffer> reshape(const std::shared_ptr<Buffer>& buffer, const Sha
       "layer from ranvier.layers.NumpyLayer, whose forward is given arrays.");
 }
 
+// A value read while a step is recorded would be the same at each repetition.
+void refuse_in_recording() {
+  if (engine::recording()) refuse_numpy();
+}
+
 }  // namespace
 
 void register_buffer(py::module_& m) {
@@ -89,9 +94,17 @@ void register_buffer(py::module_& m) {
             b.gradient_started = false;
           })
       .def_readonly("gradient_started", &Buffer::gradient_started)
-      .def("numpy", [](const std::shared_ptr<Buffer>& b) { return as_array(b).attr("copy")(); })
+      .def("numpy",
+           [](const std::shared_ptr<Buffer>& b) {
+             refuse_in_recording();
+             return as_array(b).attr("copy")();
+           })
       .def("assign", assign, py::arg("value"))
-      .def("view", as_array)
+      .def("view",
+           [](const std::shared_ptr<Buffer>& b) {
+             refuse_in_recording();
+             return as_array(b);
+           })
       .def("part", part, py::arg("offset"), py::arg("shape"))
       .def("move_to", move_to, py::arg("arena"), py::arg("offset"))
       .def("reshape", reshape, py::arg("shape"))

@@ -12,10 +12,9 @@ Shape with_rows(const Shape& shape, int64_t rows) {
   return s;
 }
 
-void run_gather(const Tensor& y, const Tensor& x, const int64_t* index, const int64_t* cursor) {
+void run_gather(const Tensor& y, DType x_dtype, const Source* x, const Feed* feed) {
   const int64_t rows = y.shape[0], columns = rows ? y.size() / rows : 0;
-  run(engine::kernels().gather,
-      GatherArgs{y.data, x.data, index, cursor, rows, columns, columns * engine::bytes_of(x.dtype), x.dtype, y.dtype}, rows,
+  run(engine::kernels().gather, GatherArgs{y.data, x, feed, rows, columns, x_dtype, y.dtype}, rows,
       static_cast<double>(y.bytes()) * 0.1);
 }
 
@@ -47,23 +46,54 @@ py::object gather(py::handle source_, py::handle indices_, py::handle dtype, py:
   }
   const DType target = dtype.is_none() ? (x.dtype == DType::f64 ? DType::f64 : DType::f32) : target_dtype(dtype, "gather");
   const Tensor y = result(out, x, target, with_rows(x.shape, indices.size()), "gather");
-  run_gather(y, x, indices.data(), nullptr);
+  if (engine::recording()) type_error("gather", "cannot be part of a recorded step");
+  const int64_t row_bytes = x.shape[0] ? x.bytes() / x.shape[0] : 0;
+  const Source source{x.data, row_bytes};
+  const Feed feed{indices.data(), 0};
+  run_gather(y, x.dtype, &source, &feed);
   return y.object;
 }
 
-// A batch: rows order[cursor], order[cursor + 1], ... of the user's array. The order was checked when it was made.
-py::object gather_batch(py::handle source_, py::handle order_, py::handle cursor_, int64_t rows, py::handle dtype) {
-  const Tensor x = read(source_, "gather", "source");
-  const Tensor order = read(order_, "gather", "order"), cursor = read(cursor_, "gather", "cursor");
-  Tensor y = scratch(target_dtype(dtype, "gather"), with_rows(x.shape, rows));
+template <class T>
+T* state_of(py::handle object, const char* op, const char* name) {
+  static_assert(sizeof(T) == 16);
+  return reinterpret_cast<T*>(write(object, DType::i64, {2}, op, name).data);
+}
+
+// Points a source, two int64 that recorded steps read, at an array whose rows are contiguous inside.
+void point_source(py::handle source, const py::array& array) {
+  auto* s = state_of<Source>(source, "gather", "source");
+  s->data = static_cast<char*>(const_cast<void*>(array.data()));
+  s->row_bytes = array.ndim() ? array.strides(0) : 0;
+}
+
+// Points a feed, two int64 that recorded steps read and advance, at the first row of an order (None: as they come).
+void point_feed(py::handle feed, py::handle order) {
+  auto* f = state_of<Feed>(feed, "gather", "feed");
+  f->order = order.is_none() ? nullptr : reinterpret_cast<const int64_t*>(read(order, "gather", "order").data);
+  f->cursor = 0;
+}
+
+// The next batch of a source, converted to dtype: `shape` with its rows, `from` the source's dtype.
+py::object gather_batch(py::handle source, py::handle feed, py::handle from, const Shape& shape, py::handle dtype) {
+  const Tensor y = scratch(target_dtype(dtype, "gather"), shape);
   y.buffer->constant = true;
-  run_gather(y, x, reinterpret_cast<const int64_t*>(order.data), reinterpret_cast<const int64_t*>(cursor.data));
+  run_gather(y, dtype_from(from), state_of<Source>(source, "gather", "source"), state_of<Feed>(feed, "gather", "feed"));
   return y.object;
 }
 
-void advance(py::handle cursor_, int64_t step) {
-  const Tensor cursor = write(cursor_, DType::i64, {1}, "advance", "cursor");
-  run(engine::kernels().advance, AdvanceArgs{reinterpret_cast<int64_t*>(cursor.data), step}, 1, 1);
+// Writes a batch's results to the rows they belong to.
+void scatter_batch(py::handle x_, py::handle target, py::handle feed) {
+  const Tensor x = read(x_, "scatter", "x");
+  const int64_t rows = x.shape[0];
+  run(engine::kernels().scatter,
+      ScatterArgs{state_of<Source>(target, "scatter", "target"), x.data, state_of<Feed>(feed, "scatter", "feed"), rows,
+                  rows ? x.bytes() / rows : 0},
+      rows, static_cast<double>(x.bytes()) * 0.1);
+}
+
+void advance(py::handle feed, int64_t step) {
+  run(engine::kernels().advance, AdvanceArgs{state_of<Feed>(feed, "advance", "feed"), step}, 1, 1);
 }
 
 py::object cast(py::handle x_, py::handle dtype) {
@@ -71,11 +101,22 @@ py::object cast(py::handle x_, py::handle dtype) {
   const DType target = target_dtype(dtype, "cast");
   if (x.dtype == target) return x.object;
   const Tensor y = result(py::none(), x, target, x.shape, "cast");
-  Tensor row_x = x, row_y = y;
-  row_x.shape = row_y.shape = {1, x.size()};
-  run_gather(row_y, row_x, nullptr, nullptr);
+  run(engine::kernels().cast, CastArgs{y.data, x.data, x.size(), x.dtype, target}, chunks_of(x.size(), kElements),
+      static_cast<double>(x.bytes()) * 0.1);
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
+}
+
+// (scale, offset) of y = x * scale + offset that normalizes x by mean and variance, or undoes it.
+py::object normalization(py::handle mean_, py::handle variance_, int64_t columns, bool invert) {
+  const Tensor mean = read_float(mean_, "normalization", "mean");
+  const Tensor variance = read_like(variance_, mean, "normalization", "variance");
+  require_shape(variance, mean.shape, "normalization", "variance", "mean has");
+  const Tensor scale = scratch(mean.dtype, {columns}), offset = scratch(mean.dtype, {columns});
+  run(engine::kernels().normalization, mean.dtype,
+      NormalizationArgs{scale.data, offset.data, mean.data, variance.data, columns, mean.size(), invert}, 1,
+      static_cast<double>(columns) * 5);
+  return py::make_tuple(scale.object, offset.object);
 }
 
 // y = x * scale + offset, over the last axis or as one number for all; None: 1 and 0.
@@ -96,7 +137,7 @@ py::object affine(const char* op, py::handle x_, py::handle scale_, py::handle o
   Tensor scale = factor(scale_, "scale"), offset = factor(offset_, "offset");
   const auto widen = [&](Tensor& t) {  // one number beside one for each column
     if (!t || t.size() == columns) return;
-    const Tensor wide = scratch(x.dtype, {columns});
+    const Tensor wide = fixed(x.dtype, {columns});
     for (int64_t i = 0; i < columns; ++i) {
       memcpy(wide.data + i * engine::bytes_of(x.dtype), t.data, static_cast<size_t>(engine::bytes_of(x.dtype)));
     }
@@ -136,7 +177,7 @@ py::object add(py::handle a_, py::handle b_) {
 // dy * factor, which stays a gradient of the same place.
 py::object scale_gradient(py::handle dy_, double factor) {
   const Tensor dy = read_float(dy_, "scale", "dy");
-  const Tensor scale = scratch(dy.dtype, {});
+  const Tensor scale = fixed(dy.dtype, {});
   if (dy.dtype == DType::f32) {
     *reinterpret_cast<float*>(scale.data) = static_cast<float>(factor);
   } else {
@@ -154,11 +195,9 @@ void add_to_gradient(py::handle variable_, py::handle value_) {
   require_shape(value, variable.shape, "add_gradient", "the gradient", "the variable has");
   const GradientSlot slot = gradient_slot(variable);
   if (!slot.tensor) return;
-  if (slot.add) {
-    run_add(slot.tensor, slot.tensor, value);
-  } else {
-    memcpy(slot.tensor.data, value.data, static_cast<size_t>(value.bytes()));
-  }
+  if (slot.add) return run_add(slot.tensor, slot.tensor, value);
+  run(engine::kernels().affine, value.dtype, AffineArgs{slot.tensor.data, value.data, nullptr, nullptr, value.size(), value.size()},
+      chunks_of(value.size(), kElements), static_cast<double>(value.bytes()) * 0.05);
 }
 
 // The sum of two gradients of y. One that a fused loss took at y's preactivation can only be added there, so the
@@ -184,7 +223,11 @@ py::object add_gradients(py::handle y_, py::handle a_, py::handle b_) {
 void register_data(py::module_& m) {
   m.def("gather", gather);
   m.def("gather_batch", gather_batch);
+  m.def("point_source", point_source);
+  m.def("point_feed", point_feed);
+  m.def("scatter_batch", scatter_batch);
   m.def("advance", advance);
+  m.def("normalization", normalization);
   m.def("cast", cast);
   m.def("affine", [](py::handle x, py::handle scale, py::handle offset, py::handle out) {
     return affine("affine", x, scale, offset, out);

@@ -73,11 +73,10 @@ py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activat
     product(y, o, Activation::linear, 0);
     run_activation(y, y, f, alpha);
   } else {  // the backward pass, or a fused loss, will ask for what went into f
-    auto z = std::make_shared<Buffer>(o.y_shape, o.x.dtype);
-    const Tensor zt = of(z);
-    product(zt, o, Activation::linear, 0);
-    run_activation(y, zt, f, alpha);
-    y.buffer->preactivation = std::move(z);
+    const Tensor z = scratch(o.x.dtype, o.y_shape);
+    product(z, o, Activation::linear, 0);
+    run_activation(y, z, f, alpha);
+    y.buffer->preactivation = z.object.cast<std::shared_ptr<Buffer>>();
     y.buffer->activation = f;
   }
   if (y.buffer) {

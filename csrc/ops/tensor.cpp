@@ -12,10 +12,26 @@ bool is_buffer(py::handle object) {
   return Py_TYPE(object.ptr()) == type || PyType_IsSubtype(Py_TYPE(object.ptr()), type);
 }
 
+// A recorded call points into what it was given, so its program keeps that alive; all but its own pool's results, whose
+// memory is there to be used again.
+void keep(const std::shared_ptr<engine::Storage>& storage) {
+  engine::Program* program = engine::recording();
+  if (program && storage->pool() != program->pool().get()) program->keep(storage);
+}
+void keep(const py::object& object) {
+  if (engine::Program* program = engine::recording()) {
+    program->keep(std::shared_ptr<void>(py::object(object).release().ptr(), [](void* p) {
+      py::gil_scoped_acquire acquire;
+      Py_DECREF(static_cast<PyObject*>(p));
+    }));
+  }
+}
+
 Tensor from_buffer(py::handle object) {
   Tensor t;
   t.object = py::reinterpret_borrow<py::object>(object);
   t.buffer = object.cast<Buffer*>();
+  keep(t.buffer->storage);
   t.data = t.buffer->data;
   t.dtype = t.buffer->dtype;
   t.shape = t.buffer->shape;
@@ -54,6 +70,7 @@ Tensor view(py::array a, DType dtype) {
   t.dtype = dtype;
   t.shape.assign(proxy->dimensions, proxy->dimensions + proxy->nd);
   t.object = std::move(a);
+  keep(t.object);
   return t;
 }
 
@@ -198,6 +215,7 @@ Tensor result(py::handle out, const Tensor& like, const Shape& shape, const char
 
 Tensor of(std::shared_ptr<Buffer> buffer) {
   Tensor t;
+  keep(buffer->storage);
   t.buffer = buffer.get();
   t.data = buffer->data;
   t.dtype = buffer->dtype;
@@ -206,7 +224,12 @@ Tensor of(std::shared_ptr<Buffer> buffer) {
   return t;
 }
 
-Tensor scratch(DType dtype, const Shape& shape) { return of(std::make_shared<Buffer>(shape, dtype)); }
+Tensor scratch(DType dtype, const Shape& shape) {
+  auto storage = engine::allocate(engine::size_of(shape) * engine::bytes_of(dtype));
+  char* data = storage->data();
+  return of(std::make_shared<Buffer>(shape, dtype, std::move(storage), data));
+}
+Tensor fixed(DType dtype, const Shape& shape) { return of(std::make_shared<Buffer>(shape, dtype)); }
 
 void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, const char* name) {
   if (input && out.size() && input.size() && out.data < input.data + input.bytes() &&

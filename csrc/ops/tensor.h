@@ -58,8 +58,10 @@ void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, cons
 
 Tensor of(std::shared_ptr<Buffer> buffer);
 
-// Memory for the duration of one op.
+// Memory for an op's result or for its own use; what is in it, the op's kernels write.
 Tensor scratch(DType dtype, const Shape& shape);
+// Memory that the op itself fills, now: a recorded step reads it again and again.
+Tensor fixed(DType dtype, const Shape& shape);
 
 // The array that shares the Buffer's memory.
 py::array as_array(const std::shared_ptr<Buffer>& buffer);
@@ -77,9 +79,9 @@ void require_shape(const Tensor& t, const Shape& shape, const char* op, const ch
 template <class Args>
 void run(Kernel kernel, const Args& args, int64_t chunks, double cost) {
   constexpr double kReleaseCost = 10e3;
-  if (cost < kReleaseCost) return engine::submit(kernel, &args, chunks, cost);
+  if (cost < kReleaseCost) return engine::submit(kernel, &args, sizeof args, chunks, cost);
   py::gil_scoped_release release;
-  engine::submit(kernel, &args, chunks, cost);
+  engine::submit(kernel, &args, sizeof args, chunks, cost);
 }
 template <class Args>
 void run(const TypedKernel& kernel, DType dtype, const Args& args, int64_t chunks, double cost) {
@@ -111,5 +113,6 @@ void register_dropout(py::module_& m);
 void register_losses(py::module_& m);
 void register_metrics(py::module_& m);
 void register_optimizers(py::module_& m);
+void register_program(py::module_& m);
 
 }  // namespace ranvier::ops

@@ -1,12 +1,17 @@
 """Training: compile, fit, evaluate, predict.
 
-One step is composed of ops alone: gather the batch, forward, loss, backward, optimizer. Whatever
-changes from step to step (the place in the data, the learning rate, the sums of loss and metrics)
-is a buffer that the kernels read and write.
+One step is composed of ops alone: gather the batch, forward, loss, backward, optimizer. It is
+composed once for each shape, recorded, and from then on repeated by the engine without Python: see
+`Program` in csrc/engine. Whatever changes from step to step (the place in the data, the learning
+rate, the sums of loss and metrics) is a buffer that the kernels read and write.
+
+RANVIER_NO_REPLAY=1 composes every step anew, for debugging; the results have the same bits.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +21,7 @@ import numpy as np
 from ranvier import _core, losses, metrics, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
 from ranvier.layers.base import Layer, activity_penalties
+from ranvier.variables import house
 
 if TYPE_CHECKING:
     from ranvier.graph import Graph
@@ -24,34 +30,59 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class _Feed:
-    """The arrays of a run, the order of their rows, and where in it the next batch begins."""
+class _Data:
+    """The arrays of a run and the order in which their rows are taken."""
 
     def __init__(self, x: list[np.ndarray], y: list[np.ndarray]) -> None:
         self.x, self.y = x, y
         self.rows = len(x[0])
-        self.order = _core.Buffer((self.rows,), "int64")
-        self.cursor = _core.Buffer((1,), "int64")
-        self._order, self._cursor = self.order.view(), self.cursor.view()
-        self._order[:] = np.arange(self.rows)
+        self.order: np.ndarray | None = None  # as they come
+        # What a recorded step depends on.
+        self.key = tuple((a.dtype.char, a.shape[1:]) for a in (*x, *y))
 
-    def rewind(self, shuffle: np.random.Generator | None = None) -> None:
-        """Begin again, in a new order if there is something to shuffle with."""
-        self._cursor[0] = 0
-        if shuffle is not None:
-            self._order[:] = shuffle.permutation(self.rows)
+    def batches(self, size: int) -> list[tuple[int, int]]:
+        """(rows, how many such batches) for an epoch; the last batch may be smaller."""
+        full, rest = divmod(self.rows, size)
+        return [(rows, n) for rows, n in ((size, full), (rest, 1)) if rows and n]
 
-    def batch(self, source: np.ndarray, rows: int, dtype: str) -> Any:
+
+class _Lane:
+    """Where one kind of step reads and writes: buffers that are pointed at a run's arrays.
+
+    Training, evaluation and prediction have a lane each, so that a callback may evaluate or predict
+    in the middle of an epoch.
+    """
+
+    def __init__(self) -> None:
+        self.feed = _core.Buffer((2,), "int64")  # the order of the rows, and the place in it
+        self._sources: dict[tuple[str, int], Any] = {}
+        self.data: _Data | None = None
+
+    def source(self, kind: str, i: int) -> Any:
+        """The i-th array of x, of y, or of the results."""
+        found = self._sources.get((kind, i))
+        if found is None:
+            found = self._sources[kind, i] = _core.Buffer((2,), "int64")
+        return found
+
+    def point(self, data: _Data, results: Sequence[np.ndarray] = ()) -> None:
+        """Begin a run, or an epoch, at the first row of its order."""
+        self.data = data  # alive as long as the pointers are in use
+        _core.point_feed(self.feed, data.order)
+        for kind, arrays in (("x", data.x), ("y", data.y), ("result", results)):
+            for i, a in enumerate(arrays):
+                _core.point_source(self.source(kind, i), a)
+
+    def batch(self, kind: str, i: int, rows: int, dtype: str) -> Any:
         """The next rows of an array, converted."""
-        return _core.gather_batch(source, self.order, self.cursor, rows, dtype)
+        assert self.data is not None
+        a = (self.data.x if kind == "x" else self.data.y)[i]
+        return _core.gather_batch(
+            self.source(kind, i), self.feed, a.dtype, (rows, *a.shape[1:]), dtype
+        )
 
     def advance(self, rows: int) -> None:
-        _core.advance(self.cursor, rows)
-
-    def batches(self, size: int) -> list[int]:
-        """The rows of each batch of an epoch; the last may be smaller."""
-        full, rest = divmod(self.rows, size)
-        return [size] * full + ([rest] if rest else [])
+        _core.advance(self.feed, rows)
 
 
 class _Output:
@@ -73,9 +104,17 @@ class Trainer:
     built: bool
     _built_shape: Any
     flatten_layers: Callable[[], Any]
+    weights: list[Variable]
     stop_training = False
     optimizer: optimizers.Optimizer | None = None
     history: History | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._programs: dict[Any, Any] = {}
+        self._pool = _core.Pool()
+        self._lanes = {kind: _Lane() for kind in ("train", "test", "predict")}
+        self._lock = threading.RLock()  # programs of a model share memory: one runs at a time
+        super().__init__(**kwargs)
 
     # --- compile --------------------------------------------------------------------------------
 
@@ -104,6 +143,7 @@ class Trainer:
         self._compiled = (loss, metrics, loss_weights)
         self._outputs: list[_Output] | None = None
         self._loss_tracker = _metrics_module.Mean("loss")
+        self._forget_programs()
         self._flags = {id(layer): layer._trainable for layer in self.flatten_layers()}
         if self.built:
             self._prepare()
@@ -246,18 +286,60 @@ class Trainer:
 
     # --- one step -------------------------------------------------------------------------------
 
-    def _step(self, feed: _Feed, rows: int, training: bool) -> None:
+    def _steps(self, kind: str, rows: int, count: int) -> int:
+        """Run up to `count` batches of `rows` rows; returns how many were run.
+
+        The first is composed by Python and recorded; the others repeat it without Python, for about
+        as long as a person would wait for Ctrl-C.
+        """
+        lane = self._lanes[kind]
+        assert lane.data is not None
+        key = (kind, rows, lane.data.key, *(self._training_key() if kind != "predict" else ()))
+        program = self._programs.get(key)
+        if program is not None:
+            return program.run(count, _SLICE)
+        if not _REPLAY:
+            self._step(kind, rows)
+            return 1
+        house(self.weights)  # recorded steps point to the variables: from now on they stay
+        program = _core.Program(self._pool)
+        program.begin()
+        try:
+            self._step(kind, rows)
+        finally:
+            program.end()
+        while len(self._programs) >= _PROGRAMS:
+            del self._programs[next(iter(self._programs))]
+        self._programs[key] = program
+        return 1
+
+    def _training_key(self) -> tuple[Any, ...]:
+        """What a recorded training or evaluation step has in it beside shapes."""
+        penalties = tuple((v.regularizer.l1, v.regularizer.l2) for v in self._penalised)
+        return (id(self.optimizer), penalties)
+
+    def _forget_programs(self) -> None:
+        self._programs.clear()
+
+    def _step(self, kind: str, rows: int) -> None:
         """One batch, composed of ops alone."""
-        graph = self.graph(training, self._built_shape)
+        lane = self._lanes[kind]
+        graph = self.graph(kind == "train", self._built_shape)
+        if kind == "predict":
+            ys, _ = self._forward(lane, rows, graph, training=False)
+            for i, y in enumerate(ys):
+                _core.scatter_batch(y, lane.source("result", i), lane.feed)
+            lane.advance(rows)
+            return
+        training = kind == "train"
         optimizer = self.optimizer
-        assert optimizer is not None and self._outputs is not None
+        assert optimizer is not None
         if training:
             optimizer.attach()
         noted = activity_penalties.collect()
         try:
-            xs = [feed.batch(a, rows, t.dtype) for a, t in zip(feed.x, graph.inputs, strict=True)]
-            y, backward = graph.forward(xs[0] if graph.single_input else xs, training=training)
-            total, dys = self._losses(feed, rows, [y] if graph.single_output else y, training)
+            ys, backward = self._forward(lane, rows, graph, training)
+            total, dys = self._losses(lane, rows, ys, training)
             for penalty in noted:
                 penalty.add_to(total)
             for v in self._penalised:
@@ -266,24 +348,30 @@ class Trainer:
             if training:
                 backward(dys[0] if graph.single_output else dys)
                 optimizer.step()
-            feed.advance(rows)
+            lane.advance(rows)
         finally:
-            activity_penalties.noted = None
+            activity_penalties.stop()
             if training:
                 optimizer.detach()
 
+    @staticmethod
+    def _forward(lane: _Lane, rows: int, graph: Graph, training: bool) -> tuple[list[Any], Any]:
+        xs = [lane.batch("x", i, rows, t.dtype) for i, t in enumerate(graph.inputs)]
+        y, backward = graph.forward(xs[0] if graph.single_input else xs, training=training)
+        return ([y] if graph.single_output else y), backward
+
     def _losses(
-        self, feed: _Feed, rows: int, ys: list[Any], gradient: bool
+        self, lane: _Lane, rows: int, ys: list[Any], gradient: bool
     ) -> tuple[Any, list[Any]]:
         """The weighted sum of the losses, a Buffer (1,), and the gradients by the outputs."""
         assert self._outputs is not None
         total, dys = None, []
-        for output, source, y_pred in zip(self._outputs, feed.y, ys, strict=True):
+        for i, (output, y_pred) in enumerate(zip(self._outputs, ys, strict=True)):
             targets: dict[bool, Any] = {}
 
-            def target(labels: bool, source=source, y_pred=y_pred, targets=targets) -> Any:
+            def target(labels: bool, i=i, y_pred=y_pred, targets=targets) -> Any:
                 if labels not in targets:
-                    batch = feed.batch(source, rows, "int32" if labels else y_pred.dtype)
+                    batch = lane.batch("y", i, rows, "int32" if labels else y_pred.dtype)
                     shape = losses.align("y", batch.shape, y_pred.shape, labels)
                     targets[labels] = batch if batch.shape == shape else batch.reshape(shape)
                 return targets[labels]
@@ -374,28 +462,46 @@ class Trainer:
         """
         self._check_compiled("fit", training=True)
         batch_size = _positive("fit", "batch_size", batch_size)
-        feed, held_out = self._feeds("fit", x, y, validation_split, validation_data)
-        assert self.optimizer is not None
-        self.optimizer.build(self._trained)
+        with self._lock:
+            data, held_out = self._fit_data(x, y, validation_split, validation_data)
+            assert self.optimizer is not None
+            self.optimizer.build(self._trained)
+            return self._fit(
+                data, held_out, batch_size, range(initial_epoch, epochs), verbose, callbacks, shuffle
+            )
+
+    def _fit(
+        self,
+        data: _Data,
+        held_out: _Data | None,
+        batch_size: int,
+        epochs: range,
+        verbose: int | str,
+        callbacks: Any,
+        shuffle: bool,
+    ) -> History:
         generator = seeds.generator() if shuffle else None
-        sizes = feed.batches(batch_size)
+        batches = data.batches(batch_size)
+        steps = sum(count for _, count in batches)
         history = History()
-        bar = ProgressBar(len(sizes), epochs, verbose)
+        bar = ProgressBar(steps, epochs.stop, verbose)
         hooks = CallbackList(
             [_flat(callbacks), bar, history],
             model=self,
-            params={"verbose": bar.verbose, "epochs": epochs, "steps": len(sizes)},
+            params={"verbose": bar.verbose, "epochs": epochs.stop, "steps": steps},
         )
         self.stop_training = False
         self.history = history
         logs: dict[str, Any] = {}
         hooks.on_train_begin()
         try:
-            for epoch in range(initial_epoch, epochs):
+            for epoch in epochs:
                 hooks.on_epoch_begin(epoch)
-                feed.rewind(generator)
+                if generator is not None:
+                    data.order = generator.permutation(data.rows)
+                self._lanes["train"].point(data)
                 self._reset()
-                self._run(feed, sizes, hooks, bar, training=True)
+                self._run("train", batches, hooks, bar)
                 logs = self._logs()
                 self._report_bad_loss("fit", epoch)
                 if held_out is not None:
@@ -409,56 +515,56 @@ class Trainer:
             bar.close()
         return history
 
-    def _feeds(
-        self, what: str, x: Any, y: Any, split: float, validation_data: Any
-    ) -> tuple[_Feed, _Feed | None]:
+    def _fit_data(
+        self, x: Any, y: Any, split: float, validation_data: Any
+    ) -> tuple[_Data, _Data | None]:
         if not 0 <= split < 1:
-            raise ValueError(f"[{what}] validation_split must be from 0 to below 1; received {split}")
-        xs = self._inputs(what, x)
-        self._prepare_if_needed()
-        ys = self._targets(what, y, len(xs[0]))
+            raise ValueError(f"[fit] validation_split must be from 0 to below 1; received {split}")
+        data = self._data("fit", x, y)
         if validation_data is not None:
             if not (isinstance(validation_data, (list, tuple)) and len(validation_data) == 2):
-                raise ValueError(f"[{what}] validation_data must be a pair (x, y)")
-            return _Feed(xs, ys), self._feed(f"{what}, validation_data", *validation_data)
-        if split:
-            rows = len(xs[0])
-            kept = int(rows * (1 - split))
-            if kept == 0 or kept == rows:
-                raise ValueError(
-                    f"[{what}] validation_split={split} leaves {kept} of {rows} rows to train on: "
-                    "both parts need at least one"
-                )
-            held_out = _Feed([a[kept:] for a in xs], [a[kept:] for a in ys])
-            return _Feed([a[:kept] for a in xs], [a[:kept] for a in ys]), held_out
-        return _Feed(xs, ys), None
+                raise ValueError("[fit] validation_data must be a pair (x, y)")
+            return data, self._data("fit, validation_data", *validation_data)
+        if not split:
+            return data, None
+        kept = int(data.rows * (1 - split))
+        if kept == 0 or kept == data.rows:
+            raise ValueError(
+                f"[fit] validation_split={split} leaves {kept} of {data.rows} rows to train on: "
+                "both parts need at least one"
+            )
+        held_out = _Data([a[kept:] for a in data.x], [a[kept:] for a in data.y])
+        return _Data([a[:kept] for a in data.x], [a[:kept] for a in data.y]), held_out
 
-    def _feed(self, what: str, x: Any, y: Any) -> _Feed:
+    def _data(self, what: str, x: Any, y: Any) -> _Data:
         xs = self._inputs(what, x)
-        self._prepare_if_needed()
-        return _Feed(xs, self._targets(what, y, len(xs[0])))
-
-    def _prepare_if_needed(self) -> None:
         if self._outputs is None:
             self._prepare()
+        return _Data(xs, self._targets(what, y, len(xs[0])))
 
     def _run(
-        self, feed: _Feed, sizes: list[int], hooks: CallbackList, bar: ProgressBar, training: bool
+        self, kind: str, batches: list[tuple[int, int]], hooks: CallbackList, bar: ProgressBar
     ) -> None:
-        """The batches of an epoch."""
-        look_in = hooks.wants_train_batches if training else hooks.wants_test_batches
-        begin = hooks.on_train_batch_begin if training else hooks.on_test_batch_begin
-        end = hooks.on_train_batch_end if training else hooks.on_test_batch_end
-        for i, rows in enumerate(sizes):
-            if look_in:
-                begin(i)
-            self._step(feed, rows, training)
-            if look_in:
-                end(i, self._logs())
-            if bar.live:
-                bar.on_progress(i + 1, self._logs)
-            if self.stop_training and training:
-                break
+        """The batches of an epoch, singly where a callback looks in after each."""
+        training = kind == "train"
+        look_in = getattr(hooks, f"wants_{kind}_batches")
+        begin = getattr(hooks, f"on_{kind}_batch_begin")
+        end = getattr(hooks, f"on_{kind}_batch_end")
+        logs = self._logs if kind != "predict" else dict
+        done = 0
+        for rows, count in batches:
+            while count:
+                if look_in:
+                    begin(done)
+                ran = self._steps(kind, rows, 1 if look_in else count)
+                count -= ran
+                done += ran
+                if look_in:
+                    end(done - 1, logs())
+                if bar.live:
+                    bar.on_progress(done, logs)
+                if training and self.stop_training:
+                    return
 
     # --- evaluate -------------------------------------------------------------------------------
 
@@ -482,27 +588,25 @@ class Trainer:
         """
         self._check_compiled("evaluate", training=True)
         batch_size = _positive("evaluate", "batch_size", batch_size)
-        feed = self._feed("evaluate", x, y)
-        bar = ProgressBar(len(feed.batches(batch_size)), 1, verbose, label="evaluate")
-        hooks = CallbackList([_flat(callbacks), bar], model=self)
-        try:
-            logs = self._evaluate(feed, batch_size, hooks, bar)
-        finally:
-            bar.close()
-        self._report_bad_loss("evaluate")
-        if return_dict:
-            return logs
-        values = list(logs.values())
-        return values[0] if len(values) == 1 else values
+        with self._lock:
+            data = self._data("evaluate", x, y)
+            steps = sum(count for _, count in data.batches(batch_size))
+            bar = ProgressBar(steps, 1, verbose, label="evaluate")
+            hooks = CallbackList([_flat(callbacks), bar], model=self)
+            try:
+                logs = self._evaluate(data, batch_size, hooks, bar)
+            finally:
+                bar.close()
+            self._report_bad_loss("evaluate")
+        return _values(logs, return_dict)
 
     def _evaluate(
-        self, feed: _Feed, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
+        self, data: _Data, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
     ) -> dict[str, float]:
-        feed.rewind()
+        self._lanes["test"].point(data)
         self._reset()
         hooks.on_test_begin()
-        silent = bar or ProgressBar(verbose=0)
-        self._run(feed, feed.batches(batch_size), hooks, silent, training=False)
+        self._run("test", data.batches(batch_size), hooks, bar or ProgressBar(verbose=0))
         logs = self._logs()
         hooks.on_test_end(logs)
         return logs
@@ -528,36 +632,40 @@ class Trainer:
             An array (rows, ...), or a list of them for several outputs.
         """
         batch_size = _positive("predict", "batch_size", batch_size)
-        feed = _Feed(self._inputs("predict", x), [])
-        graph = self.graph(False, self._built_shape)
-        sizes = feed.batches(batch_size)
-        bar = ProgressBar(len(sizes), 1, verbose, label="predict")
-        hooks = CallbackList([_flat(callbacks), bar], model=self)
-        look_in = hooks.wants_predict_batches
-        results: list[np.ndarray] = []
-        hooks.on_predict_begin()
-        done = 0
-        try:
-            for i, rows in enumerate(sizes):
-                if look_in:
-                    hooks.on_predict_batch_begin(i)
-                xs = [feed.batch(a, rows, t.dtype) for a, t in zip(feed.x, graph.inputs, strict=True)]
-                y, _ = graph.forward(xs[0] if graph.single_input else xs, training=False)
-                feed.advance(rows)
-                parts = [b.view() for b in ([y] if graph.single_output else y)]
-                if not results:
-                    results = [np.empty((feed.rows, *p.shape[1:]), p.dtype) for p in parts]
-                for result, part in zip(results, parts, strict=True):
-                    result[done : done + rows] = part
-                done += rows
-                if look_in:
-                    hooks.on_predict_batch_end(i)
-                if bar.live:
-                    bar.on_progress(i + 1)
-            hooks.on_predict_end()
-        finally:
-            bar.close()
+        with self._lock:
+            data = _Data(self._inputs("predict", x), [])
+            graph = self.graph(False, self._built_shape)
+            results = self._results(data, graph)
+            batches = data.batches(batch_size)
+            self._lanes["predict"].point(data, results)
+            if not (verbose or callbacks):
+                for rows, count in batches:
+                    while count:
+                        count -= self._steps("predict", rows, count)
+            else:
+                steps = sum(count for _, count in batches)
+                bar = ProgressBar(steps, 1, verbose, label="predict")
+                hooks = CallbackList([_flat(callbacks), bar], model=self)
+                try:
+                    hooks.on_predict_begin()
+                    self._run("predict", batches, hooks, bar)
+                    hooks.on_predict_end()
+                finally:
+                    bar.close()
         return results[0] if graph.single_output else results
+
+    def _results(self, data: _Data, graph: Graph) -> list[np.ndarray]:
+        """Where the outputs for data go."""
+        shapes = [t.shape for t in graph.outputs]
+        if any(d is None for shape in shapes for d in shape[1:]):
+            # Shapes that only the data tell: ask one row.
+            xs = [_core.Buffer.from_array(a[:1], t.dtype) for a, t in zip(data.x, graph.inputs)]
+            y, _ = graph.forward(xs[0] if graph.single_input else xs, training=False)
+            shapes = [b.shape for b in ([y] if graph.single_output else y)]
+        return [
+            np.empty((data.rows, *shape[1:]), t.dtype)
+            for shape, t in zip(shapes, graph.outputs, strict=True)
+        ]
 
     # --- single batches -------------------------------------------------------------------------
 
@@ -576,25 +684,39 @@ class Trainer:
         return self._on_batch("test_on_batch", x, y, False, return_dict)
 
     def _on_batch(self, what: str, x: Any, y: Any, training: bool, return_dict: bool) -> Any:
-        feed = self._feed(what, x, y)
-        assert self.optimizer is not None
-        if training:
-            self.optimizer.build(self._trained)
-        self._reset()
-        self._step(feed, feed.rows, training)
-        self._report_bad_loss(what)
-        logs = self._logs()
-        if return_dict:
-            return logs
-        values = list(logs.values())
-        return values[0] if len(values) == 1 else values
+        with self._lock:
+            data = self._data(what, x, y)
+            assert self.optimizer is not None
+            if training:
+                self.optimizer.build(self._trained)
+            kind = "train" if training else "test"
+            self._lanes[kind].point(data)
+            self._reset()
+            self._steps(kind, data.rows, 1)
+            self._report_bad_loss(what)
+            return _values(self._logs(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch."""
         return self.predict(x, batch_size=len(self._inputs("predict_on_batch", x)[0]))
 
+    def _call_arrays(self, inputs: Any, training: bool) -> Any:
+        """The model on arrays, all rows at once."""
+        if training or not self.built:
+            return super()._call_arrays(inputs, training)
+        return self.predict_on_batch(inputs)
 
-_metrics_module = metrics
+
+_metrics_module = metrics  # compile has an argument of that name
+
+_SLICE = 0.05  # seconds that recorded steps run before Python looks in
+_PROGRAMS = 64  # recorded steps that a model keeps; the oldest go first
+_REPLAY = os.environ.get("RANVIER_NO_REPLAY", "0") in ("", "0")
+
+
+def _values(logs: dict[str, float], as_dict: bool) -> Any:
+    values = list(logs.values())
+    return logs if as_dict else values[0] if len(values) == 1 else values
 
 
 def _flat(callbacks: Any) -> list[Callback]:

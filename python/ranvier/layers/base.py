@@ -19,13 +19,21 @@ NumpyLayer.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ranvier import config, initializers, regularizers
-from ranvier._core import Buffer, activity_penalty, add_gradients, add_to_gradient, cast
+from ranvier._core import (
+    Buffer,
+    activity_penalty,
+    add_gradients,
+    add_to_gradient,
+    cast,
+    submit_python,
+)
 from ranvier.graph import Graph, Node, SymbolicTensor, trace
 from ranvier.registry import snake_case
 from ranvier.variables import Variable
@@ -50,15 +58,19 @@ def clear_names() -> None:
     _name_counts.clear()
 
 
-class _ActivityPenalties:
+class _ActivityPenalties(threading.local):
     """Outputs that a regularizer penalises, noted on the way forward until the loss is known."""
 
     def __init__(self) -> None:
         self.noted: list[_ActivityPenalty] | None = None  # None: nobody asks
 
     def collect(self) -> list[_ActivityPenalty]:
+        """Begin to note; returns the list."""
         self.noted = []
         return self.noted
+
+    def stop(self) -> None:
+        self.noted = None
 
 
 class _ActivityPenalty:
@@ -187,6 +199,10 @@ class Layer:
                 f"[{self.name}] a layer cannot be called inside forward, because its backward "
                 "would be lost: use y, backward = layer.run(x, training), or define call(inputs)"
             )
+        return self._call_arrays(inputs, training)
+
+    def _call_arrays(self, inputs: Any, training: bool) -> Any:
+        flat = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         buffers = [Buffer.from_array(x, self.input_dtype) for x in flat]
         for x in buffers:
             x.constant = True
@@ -472,32 +488,61 @@ class NumpyLayer(Layer):
 
     def _forward(self, x: Any, training: bool) -> tuple[Any, Backward]:
         many = isinstance(x, (list, tuple))
-        xs = list(x) if many else [x]
-        arrays = [b.view() for b in xs]
-        y, backward = self.forward(arrays if many else arrays[0], training=training)
-        several = isinstance(y, (list, tuple))
-        ys = [Buffer.from_array(np.asarray(a), self.dtype) for a in (y if several else [y])]
+        xs: list[Buffer] = list(x) if many else [x]
+        ys: list[Buffer] = []
+        kept: dict[str, Any] = {}
 
-        def backward_arrays(dy: Any) -> Any:
-            gradients = [
-                np.zeros(b.shape, self.dtype) if d is None else d.view()
-                for d, b in zip(dy if several else [dy], ys, strict=True)
-            ]
-            dx = backward(gradients if several else gradients[0])
-            dxs = []
-            for b, d in zip(xs, dx if many else [dx], strict=True):
-                if d is None or b.constant:
-                    dxs.append(None)
-                    continue
-                if np.shape(d) != b.shape:
-                    raise ValueError(
-                        f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an "
-                        f"input of shape {b.shape}"
-                    )
-                dxs.append(Buffer.from_array(np.asarray(d), b.dtype))
+        # Each of the two is part of the step as a call back into Python.
+        def run_forward() -> None:
+            arrays = [_read_only(b.view()) for b in xs]
+            y, kept["backward"] = self.forward(arrays if many else arrays[0], training=training)
+            kept["several"] = isinstance(y, (list, tuple))
+            results = [np.asarray(a) for a in (y if kept["several"] else [y])]
+            if not ys:
+                ys.extend(Buffer(a.shape, self.dtype) for a in results)
+            for b, a in zip(ys, results, strict=True):
+                b.assign(a)
+
+        submit_python(run_forward)
+        if not self.trainable_weights:
+            for b in ys:
+                b.constant = all(b.constant for b in xs)
+
+        def backward(dy: Any) -> Any:
+            dys: list[Any] = list(dy) if kept["several"] else [dy]
+            dxs = [None if b.constant else Buffer(b.shape, b.dtype) for b in xs]
+            trained = [v for v in self._variables if v.gradient is not None]
+            gradients = [Buffer(v.shape, v.dtype) for v in trained]
+
+            def run_backward() -> None:
+                arrays = [
+                    np.zeros(b.shape, self.dtype) if d is None else _read_only(d.view())
+                    for d, b in zip(dys, ys, strict=True)
+                ]
+                self._gathered = {id(v): np.zeros(v.shape, v.dtype) for v in trained}
+                dx = kept["backward"](arrays if kept["several"] else arrays[0])
+                for b, d in zip(dxs, dx if many else [dx], strict=True):
+                    if b is not None:
+                        self._take_gradient(b, d)
+                for v, g in zip(trained, gradients, strict=True):
+                    g.assign(self._gathered[id(v)])
+
+            submit_python(run_backward)
+            for v, g in zip(trained, gradients, strict=True):
+                add_to_gradient(v, g)
             return dxs if many else dxs[0]
 
-        return (ys if several else ys[0]), backward_arrays
+        return (ys if kept["several"] else ys[0]), backward
+
+    def _take_gradient(self, b: Buffer, d: Any) -> None:
+        if d is None:
+            d = np.zeros(b.shape, b.dtype)
+        if np.shape(d) != b.shape:
+            raise ValueError(
+                f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an input of "
+                f"shape {b.shape}"
+            )
+        b.assign(d)
 
     def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
         raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define forward")
@@ -523,4 +568,10 @@ class NumpyLayer(Layer):
                 f"[{self.name}] the gradient of {variable.path} has shape {np.shape(value)} but the "
                 f"variable has {variable.shape}"
             )
-        add_to_gradient(variable, np.asarray(value, variable.dtype))
+        if id(variable) in self._gathered:  # else it is not being trained
+            self._gathered[id(variable)] += value
+
+
+def _read_only(a: np.ndarray) -> np.ndarray:
+    a.flags.writeable = False
+    return a

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranvier import ops
+from ranvier import _core, ops
 from ranvier.layers.base import Layer, Shape
 
 __all__ = ["Normalization", "Rescaling"]
@@ -98,17 +98,9 @@ class Normalization(Layer):
             )
         self._set(mean, variance)
 
-    def _factors(self) -> tuple[np.ndarray, np.ndarray]:
-        """(scale, offset) of y = x * scale + offset; a deviation of 0 counts as 1e-7, as in Keras."""
-        mean = self.mean.numpy().astype(np.float64)
-        deviation = np.maximum(np.sqrt(self.variance.numpy().astype(np.float64)), 1e-7)
-        scale, offset = (
-            (deviation, mean) if self.invert else (1 / deviation, -mean / deviation)
-        )
-        return scale.astype(self.dtype), offset.astype(self.dtype)
-
     def forward(self, x, *, training=False):
-        scale, offset = self._factors()
+        # A deviation below 1e-7 counts as 1e-7, as in Keras.
+        scale, offset = _core.normalization(self.mean, self.variance, x.shape[-1], self.invert)
 
         def backward(dy):
             return ops.affine_backward(dy, scale)

@@ -62,6 +62,7 @@ class Model(Trainer, Layer):
                     "[Model] inputs must come from Input(...); received the output of a layer"
                 )
         self._graphs = {False: graph, True: graph}
+        self._forget_programs()
         shapes = [t.shape for t in graph.inputs]
         self._built_shape = shapes[0] if graph.single_input else shapes
         self.built = True
