@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <mutex>
+#include <thread>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -151,58 +152,136 @@ void Program::append(Kernel kernel, const void* args, size_t size, int64_t chunk
   const bool after_shared = !calls_.empty() && calls_.back().shared;
   calls_.push_back({kernel, nullptr, chunks, shared, shared || after_shared});
   any_shared_ |= shared;
+  cost_ += cost;
+  shared_cost_ += shared ? cost : 0;
 }
 
 void Program::finish() {
   for (size_t i = 0; i < calls_.size(); ++i) calls_[i].args = &args_[offsets_[i]];
 }
 
+namespace {
+
+// Threads of one run meet here. They spin for some microseconds, then let others have the processor.
+class Barrier {
+ public:
+  explicit Barrier(int team) : team_(team) {}
+  void wait() {
+    const int phase = phase_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == team_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    constexpr int kSpins = 2000;
+    for (int i = 0; phase_.load(std::memory_order_acquire) == phase; ++i) {
+      if (i < kSpins) {
+        pause();
+      } else {
+        std::this_thread::yield();
+      }
+    }
+  }
+
+ private:
+  static void pause() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+  }
+  const int team_;
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> phase_{0};
+};
+
+}  // namespace
+
 int64_t Program::run(int64_t steps, double seconds) {
-  int64_t done = 0;
   const int team = any_shared_ ? threads() : 1;
-  if (team > 1) {
-    run_together(team, steps, seconds, done);
-  } else {
-    run_alone(steps, seconds, done);
+  if (team <= 1) return run_alone(steps, seconds);
+  // A short run of little work is over before the others are awake.
+  constexpr double kWakeCost = 40e3;
+  if (static_cast<double>(steps) * shared_cost_ < kWakeCost) return run_alone(steps, seconds);
+  constexpr int64_t kShort = 16, kTrial = 4, kRetry = 50;
+  constexpr double kTrialSeconds = 2e-3;
+  Choice& choice = choices_[steps >= kShort];
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  int64_t done = 0;
+  while (done < steps) {
+    const double left = std::chrono::duration<double>(end - Clock::now()).count();
+    if (done > 0 && left <= 0) break;
+    const int64_t* tries = choice.tries;
+    const bool best = choice.step_seconds[1] < choice.step_seconds[0];
+    bool together = best;
+    bool trial = true;
+    if (tries[0] < kTrial || tries[1] < kTrial) {
+      together = tries[1] <= tries[0];
+    } else if ((tries[0] + tries[1]) % kRetry == 0) {
+      together = !best;
+    } else {
+      trial = false;
+    }
+    const int64_t ran = run_timed(together, team, steps - done, trial ? std::min(left, kTrialSeconds) : left);
+    if (stop_wanted) return done + ran;
+    done += ran;
   }
   return done;
 }
 
-void Program::run_alone(int64_t steps, double seconds, int64_t& done) {
+int64_t Program::run_timed(bool together, int team, int64_t steps, double seconds) {
+  Choice& choice = choices_[steps >= 16];
+  const auto begin = Clock::now();
+  const int64_t done = together ? run_together(team, steps, seconds) : run_alone(steps, seconds);
+  const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+  if (done == 0) return 0;
+  double& known = choice.step_seconds[together];
+  const double now = took / static_cast<double>(done);
+  // The first run of all warms the caches, and wakes the threads: not counted for long.
+  known = choice.tries[together]++ <= 1 ? now : 0.75 * known + 0.25 * now;
+  return done;
+}
+
+int64_t Program::run_alone(int64_t steps, double seconds) {
   FlushDenormals flush;
   Deadline deadline(seconds);
   stop_wanted = false;
+  int64_t done = 0;
   const Call* const begin = calls_.data();
   const Call* const end = begin + calls_.size();
   while (done < steps) {
     for (const Call* call = begin; call != end; ++call) {
       call->kernel(call->args, 0, call->chunks);
-      if (__builtin_expect(stop_wanted, 0)) return;
+      if (__builtin_expect(stop_wanted, 0)) return done;
     }
     ++done;
-    if (deadline.passed()) return;
+    if (deadline.passed()) break;
   }
+  return done;
 }
 
 // All threads walk the calls. A shared call is cut by chunks; the first thread does the others by itself. A barrier
 // stands before and after each shared call: only runs of unshared calls need none.
-void Program::run_together(int team, int64_t steps, double seconds, int64_t& done) {
+int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double seconds) {
 #if defined(_OPENMP)
+  int64_t done = 0;
   std::atomic<bool> go_on{steps > 0}, stopped{false};
+  Barrier barrier(team);
+  stop_wanted = false;
+  const int dynamic = omp_get_dynamic();
+  omp_set_dynamic(0);  // the barrier counts on the whole team
 #pragma omp parallel num_threads(team)
-  {
+  if (omp_get_num_threads() == team) {
     FlushDenormals flush;
-    const int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+    const int64_t me = omp_get_thread_num();
     Deadline deadline(seconds);
-    stop_wanted = false;
     while (go_on.load(std::memory_order_acquire)) {
       for (const Call& call : calls_) {
-        if (call.barrier) {
-#pragma omp barrier
-        }
+        if (call.barrier) barrier.wait();
         if (stopped.load(std::memory_order_relaxed)) continue;  // set before a barrier that all have passed
         if (call.shared) {
-          call.kernel(call.args, call.chunks * me / all, call.chunks * (me + 1) / all);
+          call.kernel(call.args, call.chunks * me / team, call.chunks * (me + 1) / team);
         } else if (me == 0) {
           call.kernel(call.args, 0, call.chunks);
           if (stop_wanted) stopped.store(true, std::memory_order_relaxed);
@@ -210,14 +289,19 @@ void Program::run_together(int team, int64_t steps, double seconds, int64_t& don
       }
       if (me == 0) {
         done += stopped.load(std::memory_order_relaxed) ? 0 : 1;
-        if (stopped.load(std::memory_order_relaxed) || done >= steps || deadline.passed()) go_on.store(false, std::memory_order_release);
+        if (stopped.load(std::memory_order_relaxed) || done >= steps || deadline.passed()) {
+          go_on.store(false, std::memory_order_release);
+        }
       }
-#pragma omp barrier
+      barrier.wait();
     }
+  } else if (omp_get_thread_num() == 0) {  // the runtime gave fewer: a limit, or a region around us
+    done = run_alone(steps, seconds);
   }
+  omp_set_dynamic(dynamic);
+  return done;
 #else
-  run_alone(steps, seconds, done);
-  (void)team;
+  return run_alone(steps, seconds);
 #endif
 }
 

@@ -34,6 +34,7 @@ class Program {
   void keep(std::shared_ptr<void> what) { kept_.push_back(std::move(what)); }
   const std::shared_ptr<Pool>& pool() const { return pool_; }
   size_t length() const { return calls_.size(); }
+  double cost() const { return cost_; }  // of a step, as submit was told
 
   // Ends the recording: from now on it can run.
   void finish();
@@ -49,8 +50,9 @@ class Program {
     bool shared;   // by all threads, else the first does it
     bool barrier;  // threads wait for one another before it
   };
-  void run_alone(int64_t steps, double seconds, int64_t& done);
-  void run_together(int team, int64_t steps, double seconds, int64_t& done);
+  int64_t run_alone(int64_t steps, double seconds);
+  int64_t run_together(int team, int64_t steps, double seconds);
+  int64_t run_timed(bool together, int team, int64_t steps, double seconds);
 
   std::shared_ptr<Pool> pool_;
   std::vector<Call> calls_;
@@ -58,6 +60,15 @@ class Program {
   std::vector<std::max_align_t> args_;
   std::vector<std::shared_ptr<void>> kept_;  // what the pointers point to
   bool any_shared_ = false;
+  double cost_ = 0, shared_cost_ = 0;
+
+  // Whether threads pay is measured, apart for short and for long runs: the bits are the same either way. The loser is
+  // tried again now and then, because other programs come and go.
+  struct Choice {
+    double step_seconds[2] = {0, 0};  // alone, together
+    int64_t tries[2] = {0, 0};
+  };
+  Choice choices_[2];
 };
 
 // The program that this thread records into; null: none.

@@ -82,5 +82,25 @@ void apply_row(Activation f, T* y, const T* x, int64_t n, double alpha) {
   }
 }
 
+// dx[0..n) = dy f', from `kept`: the output, or the input for gelu and silu. dx may be dy.
+template <class T, Activation f>
+void backward_row(T* dx, const T* dy, const T* kept, int64_t n, T alpha) {
+  for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+    const Vec<T> v = load_lanes(kept + i, k);
+    store_lanes(dx + i, load_lanes(dy + i, k) * slope<T, f>(v, v, alpha), k);
+  });
+}
+
+template <class T>
+void backward_row(Activation f, T* dx, const T* dy, const T* kept, int64_t n, double alpha) {
+  switch (f) {
+#define CASE(name) \
+  case Activation::name: return backward_row<T, Activation::name>(dx, dy, kept, n, static_cast<T>(alpha));
+    RANVIER_EACH_ACTIVATION(CASE)
+#undef CASE
+    case Activation::softmax: return;
+  }
+}
+
 }  // namespace
 }  // namespace ranvier::RANVIER_TIER

@@ -12,31 +12,12 @@ void activation(const ActivationArgs& a, int64_t begin, int64_t end) {
                a.alpha);
 }
 
-// dx = dy * f'
-template <class T, Activation f>
-void backward_row(T* dx, const T* dy, const T* x, const T* y, int64_t n, T alpha) {
-  constexpr bool from_input = f == Activation::gelu || f == Activation::silu;
-  for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    const Vec<T> kept = load_lanes((from_input ? x : y) + i, k);
-    store_lanes(dx + i, load_lanes(dy + i, k) * slope<T, f>(kept, kept, alpha), k);
-  });
-}
-
 template <class T>
 void activation_backward(const ActivationArgs& a, int64_t begin, int64_t end) {
   const Elements e = elements(begin, end, a.n);
-  T* dx = static_cast<T*>(a.y) + e.begin;
-  const T* dy = static_cast<const T*>(a.dy) + e.begin;
-  const T* x = static_cast<const T*>(a.x) + (a.x ? e.begin : 0);
-  const T* y = static_cast<const T*>(a.output) + (a.output ? e.begin : 0);
-  const int64_t n = e.end - e.begin;
-  switch (a.activation) {
-#define CASE(name) \
-  case Activation::name: return backward_row<T, Activation::name>(dx, dy, x, y, n, static_cast<T>(a.alpha));
-    RANVIER_EACH_ACTIVATION(CASE)
-#undef CASE
-    case Activation::softmax: return;
-  }
+  const bool from_input = a.activation == Activation::gelu || a.activation == Activation::silu;
+  backward_row<T>(a.activation, static_cast<T*>(a.y) + e.begin, static_cast<const T*>(a.dy) + e.begin,
+                  static_cast<const T*>(from_input ? a.x : a.output) + e.begin, e.end - e.begin, a.alpha);
 }
 
 // y = e^(x - max x) / sum

@@ -1,9 +1,15 @@
 // The matrix product: a shared tool of the kernel families.
 //
 // C (m, n) is cut into tiles of kRows rows by two vectors of columns. A tile's sums live in registers while p runs over
-// k: each step loads two vectors of B's row p and multiplies them by kRows broadcast elements of A. Every element of C
-// is one chain of fused multiply-adds over p in order, so neither tile shape nor thread nor vector width changes its
-// bits. B's rows must be contiguous; A may have any strides (both gradients need that).
+// k: each step loads two vectors of B's row p and multiplies them by kRows broadcast elements of A.
+//
+// Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
+// 2008): k in runs of kDepth, so that a panel of B, kDepth by two vectors, stays in the first-level cache while a block
+// of A, copied into the order in which tiles read it, streams past it from the second level. B is packed by its caller
+// (pack) where that pays or where it must be transposed.
+//
+// Every element of C is one chain of fused multiply-adds over p in order; a later run of k goes on from what C holds.
+// So neither tile, block, thread nor vector width changes a bit.
 #pragma once
 
 #include "kernels/activate.h"
@@ -11,7 +17,7 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// 2 * kRows sums, two vectors of B and a broadcast must fit the registers (32 on AVX-512, 16 elsewhere on x86), and
+// 2 * kRows sums, two vectors of B and a broadcast must fit the registers (32 on AVX-512 and AArch64, 16 elsewhere), and
 // 2 * kRows chains must cover the latency of the multiply-add (4 cycles on 2 ports).
 #if defined(__AVX512F__)
 constexpr int kRows = 14;
@@ -23,102 +29,257 @@ constexpr int kRows = 6;
 
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
+// Bytes of a panel of B: kDepth * 2 vectors = 24 KB on AVX-512, of a first-level cache of 32 or 48 KB.
+template <class T>
+constexpr int64_t kDepth = (kVectorBytes == 64 ? 24576 : 16384) / (2 * kVectorBytes);
+constexpr int64_t kBlockTiles = 8;   // tiles down a block: 8 * 14 * kDepth floats of A are 86 KB of the second level
+constexpr int64_t kBlockPanels = 8;  // panels across a block: a copied block of A is used that often
 
-struct Tiles {
-  int64_t down, across;
+// One row of A is an outer product of latency: more vectors keep the ports busy.
+constexpr int kWideVectors = 8;
+
+struct Blocks {
+  int64_t tiles, panels;        // of C
+  int64_t down, across;         // of a block
+  int64_t blocks_down, blocks;  // of C
+  int vectors;                  // of a panel
 };
 template <class T>
-RANVIER_INLINE Tiles tiles(int64_t m, int64_t n) {
-  return {chunks_of(m, kRows), chunks_of(n, kPanel<T>)};
+RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
+  Blocks b;
+  b.vectors = g.m == 1 && !g.packed ? kWideVectors : 2;
+  b.tiles = chunks_of(g.m, kRows);
+  b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
+  const bool large = b.tiles * b.panels >= 4 * kBlockTiles * kBlockPanels;
+  b.down = large ? kBlockTiles : 1;
+  b.across = large ? kBlockPanels : 1;
+  b.blocks_down = chunks_of(b.tiles, b.down);
+  b.blocks = b.blocks_down * chunks_of(b.panels, b.across);
+  return b;
 }
 
-// Sums of one tile: rows x vectors, the last vector `lanes` wide.
-template <class T, int rows, int vectors>
-void tile(const MatmulArgs& g, int64_t row, int64_t column, int64_t lanes) {
-  constexpr int kL = kLanes<T>;
-  const T* a = static_cast<const T*>(g.a) + row * g.a_row;
-  const T* b = static_cast<const T*>(g.b) + column;
-  const int64_t a_row = g.a_row, a_column = g.a_column, n = g.n;
-  Vec<T> sum[rows][vectors];
+// Where a tile reads and writes.
+template <class T>
+struct Tile {
+  T* c;
+  const T* a;
+  const T* b;
+  const T* bias;                   // null: none, or not now
+  int64_t c_row, a_row, a_column;  // strides
+  int64_t b_row, depth, lanes;     // lanes of the last vector
+  bool go_on;                      // from what C holds
+  bool relu;
+};
 
-  Vec<T> start[vectors] = {};
-  if (g.bias) {
-    const T* bias = static_cast<const T*>(g.bias) + column;
-    for (int v = 0; v < vectors; ++v) start[v] = v + 1 < vectors ? load(bias + v * kL) : load_n(bias + v * kL, lanes);
-  }
+template <class T, int rows, int vectors>
+void tile(const Tile<T>& t, bool padded) {
+  constexpr int kL = kLanes<T>;
+  const int64_t a_row = t.a_row, a_column = t.a_column, b_row = t.b_row, lanes = t.lanes;
+  Vec<T> sum[rows][vectors];
+  if (t.go_on) {
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) sum[i][v] = start[v];
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) {
+        const T* c = t.c + i * t.c_row + v * kL;
+        sum[i][v] = v + 1 < vectors ? load(c) : load_lanes(c, lanes);
+      }
+    }
+  } else {
+    Vec<T> start[vectors] = {};
+    if (t.bias) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) {
+        start[v] = v + 1 < vectors ? load(t.bias + v * kL) : load_lanes(t.bias + v * kL, lanes);
+      }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) sum[i][v] = start[v];
+    }
   }
 
   const auto steps = [&](auto last) __attribute__((always_inline)) {
-    const T* ap = a;
-    const T* bp = b;
-    for (int64_t p = 0; p < g.k; ++p, ap += a_column, bp += n) {
+    const T* a = t.a;
+    const T* b = t.b;
+    for (int64_t p = 0; p < t.depth; ++p, a += a_column, b += b_row) {
       Vec<T> bv[vectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) bv[v] = v + 1 < vectors ? load(bp + v * kL) : last(bp + v * kL);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        const Vec<T> av = splat<T>(ap[i * a_row]);
-#pragma GCC unroll 2
+        const Vec<T> av = splat<T>(a[i * a_row]);
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
       }
     }
   };
-  if (lanes == kL) {
+  if (padded || lanes == kL) {
     steps([](const T* p) __attribute__((always_inline)) { return load(p); });
   } else {
     steps([=](const T* p) __attribute__((always_inline)) { return load_n(p, lanes); });
   }
 
-  T* c = static_cast<T*>(g.c) + row * n + column;
-  const T alpha = static_cast<T>(g.alpha);
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i, c += n) {
-#pragma GCC unroll 2
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
-      const int64_t k = v + 1 < vectors ? kL : lanes;
       Vec<T> y = sum[i][v];
-      if (g.accumulate) y = load_lanes(c + v * kL, k) + y;
-      if (g.activation == Activation::relu) y = apply<T, Activation::relu>(y, alpha);
-      store_lanes(c + v * kL, y, k);
+      if (t.relu) y = apply<T, Activation::relu>(y, T(0));
+      T* c = t.c + i * t.c_row + v * kL;
+      if (v + 1 < vectors) {
+        store(c, y);
+      } else {
+        store_lanes(c, y, lanes);
+      }
     }
-    if (g.activation > Activation::relu) apply_row<T>(g.activation, c, c, (vectors - 1) * kL + lanes, g.alpha);
   }
 }
 
-// The tile of `rows` rows, 1 <= rows <= kRows, found at run time.
-template <class T, int vectors, int rows = kRows>
-RANVIER_INLINE void tile_of(int64_t wanted, const MatmulArgs& g, int64_t row, int64_t column, int64_t lanes) {
+// The tile of `rows` rows and `vectors` vectors, found at run time.
+template <class T, int vectors, int rows>
+RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (rows > 1) {
-    if (wanted < rows) return tile_of<T, vectors, rows - 1>(wanted, g, row, column, lanes);
+    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1>(wanted, t, padded);
   }
-  tile<T, rows, vectors>(g, row, column, lanes);
+  tile<T, rows, vectors>(t, padded);
+}
+template <class T, int vectors>
+RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
+  if constexpr (vectors > 1) {
+    if (wanted < vectors) return tile_of_vectors<T, vectors - 1>(wanted, t, padded);
+  }
+  tile<T, 1, vectors>(t, padded);
+}
+template <class T>
+void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
+  if (rows == 1) return tile_of_vectors<T, kWideVectors>(vectors, t, padded);
+  if (vectors == 2) return tile_of_rows<T, 2, kRows>(rows, t, padded);
+  tile_of_rows<T, 1, kRows>(rows, t, padded);
 }
 
-// Chunks are tiles, down a panel of columns first: the panel of B stays in the cache. Rows are shared out evenly, so
-// that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
+// Chunks are blocks of C, down first: the panels of B stay in the cache. Rows are shared out evenly, so that 32 rows are
+// three tiles of 11, 11 and 10 and not two full ones and a thin one.
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
-  const Tiles count = tiles<T>(g.m, g.n);
+  const Blocks blocks = blocks_of<T>(g);
+  const int64_t width = blocks.vectors * kLanes<T>;
+  const auto row_of = [&](int64_t tile) { return g.m * tile / blocks.tiles; };
+  const bool copy_a = blocks.across > 1;
+  alignas(64) T copied[kBlockTiles * kRows * kDepth<T>];
+
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t down = chunk % count.down, column = chunk / count.down * kPanel<T>;
-    const int64_t row = g.m * down / count.down, rows = g.m * (down + 1) / count.down - row;
-    const int64_t columns = g.n - column < kPanel<T> ? g.n - column : kPanel<T>;
-    if (columns > kLanes<T>) {
-      tile_of<T, 2>(rows, g, row, column, columns - kLanes<T>);
-    } else {
-      tile_of<T, 1>(rows, g, row, column, columns);
-    }
+    const int64_t tile_0 = chunk % blocks.blocks_down * blocks.down, panel_0 = chunk / blocks.blocks_down * blocks.across;
+    const int64_t tile_1 = tile_0 + blocks.down < blocks.tiles ? tile_0 + blocks.down : blocks.tiles;
+    const int64_t panel_1 = panel_0 + blocks.across < blocks.panels ? panel_0 + blocks.across : blocks.panels;
+
+    // Unblocked products run over k at once; an empty k still writes the bias.
+    const int64_t run = copy_a ? kDepth<T> : g.k;
+    int64_t p0 = 0;
+    do {
+      const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
+      const bool last = p0 + depth >= g.k;
+      const T* a = static_cast<const T*>(g.a) + p0 * g.a_column;
+      if (copy_a) {
+        T* to = copied;
+        for (int64_t i = tile_0; i < tile_1; ++i) {
+          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
+          for (int64_t p = 0; p < depth; ++p) {
+            for (int64_t r = 0; r < rows; ++r) *to++ = a[(row + r) * g.a_row + p * g.a_column];
+          }
+        }
+      }
+      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+        const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
+        const int64_t vectors = chunks_of(columns, kLanes<T>);
+        Tile<T> t;
+        t.c_row = g.n;
+        t.b = static_cast<const T*>(g.b) + (g.packed ? panel * width * g.k + p0 * width : p0 * g.n + column);
+        t.b_row = g.packed ? width : g.n;
+        t.bias = g.bias ? static_cast<const T*>(g.bias) + column : nullptr;
+        t.depth = depth;
+        t.lanes = columns - (vectors - 1) * kLanes<T>;
+        t.go_on = p0 > 0 || g.accumulate;
+        t.relu = last && g.activation == Activation::relu;
+        const T* block = copied;
+        for (int64_t i = tile_0; i < tile_1; ++i) {
+          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
+          t.c = static_cast<T*>(g.c) + row * g.n + column;
+          t.a = copy_a ? block : a + row * g.a_row;
+          t.a_row = copy_a ? 1 : g.a_row;
+          t.a_column = copy_a ? rows : g.a_column;
+          block += rows * depth;
+          tile_at<T>(rows, vectors, t, g.packed);
+          if (last && g.activation > Activation::relu) {
+            for (int64_t r = 0; r < rows; ++r) apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
+          }
+        }
+      }
+      p0 += depth;
+    } while (p0 < g.k);
   }
 }
 
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
-  const Tiles count = tiles<T>(g.m, g.n);
-  return count.down * count.across;
+  return blocks_of<T>(g).blocks;
+}
+
+// A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
+template <class T>
+RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
+  constexpr int kL = kLanes<T>;
+#pragma GCC unroll 4
+  for (int step = 1; step < kL; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kL; ++i) {
+      if (i & step) continue;
+      const int j = (i + step) % kL;  // i + step, and the compiler sees that it is in bounds
+      const Vec<T> a = row[i], b = row[j];
+      row[i] = exchange<T>(a, b, step, false);
+      row[j] = exchange<T>(a, b, step, true);
+    }
+  }
+}
+
+// B in panels: panel j holds columns j * width.. of B, row after row, filled up with zeros. Chunks: a panel.
+template <class T>
+void pack(const PackArgs& g, int64_t begin, int64_t end) {
+  constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
+  const T* b = static_cast<const T*>(g.b);
+  for (int64_t panel = begin; panel < end; ++panel) {
+    T* to = static_cast<T*>(g.packed) + panel * width * g.k;
+    const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
+    if (!g.transposed) {
+      for (int64_t p = 0; p < g.k; ++p) {
+        const T* from = b + p * g.n + column;
+        for (int64_t v = 0; v < 2; ++v) {
+          const int64_t left = columns - v * kL;
+          store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
+        }
+      }
+      continue;
+    }
+    for (int64_t v = 0; v < 2; ++v) {
+      for (int64_t p = 0; p < g.k; p += kL) {  // a square: kL columns by kL values of p
+        const int64_t depth = g.k - p < kL ? g.k - p : kL;
+        Vec<T> square[kL];
+#pragma GCC unroll 16
+        for (int64_t c = 0; c < kL; ++c) {
+          const int64_t j = v * kL + c;
+          square[c] = j < columns ? load_lanes(b + (column + j) * g.k + p, depth) : Vec<T>{};
+        }
+        transpose_square<T>(square);
+        for (int64_t q = 0; q < depth; ++q) store(to + (p + q) * width + v * kL, square[q]);
+      }
+    }
+  }
+}
+
+template <class T>
+int64_t packed_size(int64_t n, int64_t k) {
+  return chunks_of(n, kPanel<T>) * kPanel<T> * k;
 }
 
 }  // namespace

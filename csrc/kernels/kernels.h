@@ -37,19 +37,21 @@ constexpr int kActivations = static_cast<int>(Activation::softmax) + 1;
 struct MatmulArgs {
   void* c;           // T (m, n)
   const void* a;     // T (m, k), element (i, p) at a[i * a_row + p * a_column]: either operand of a gradient
-  const void* b;     // T (k, n)
+  const void* b;     // T (k, n), or in the panels that pack made
   const void* bias;  // T (n) or null
   int64_t m, n, k, a_row, a_column;
   Activation activation;  // any but softmax
   double alpha;
-  bool accumulate;  // add to c; then no bias and no activation
+  bool accumulate;  // add to c; then no bias
+  bool packed;      // b is in panels
 };
 
-// y = x transposed. Chunks: kColumns columns of x.
-struct TransposeArgs {
-  void* y;        // T (columns, rows)
-  const void* x;  // T (rows, columns)
-  int64_t rows, columns;
+// The second operand of a product in panels. Chunks: packed_size / (k * columns of a panel): chunks_of(n, panel).
+struct PackArgs {
+  void* packed;   // T (packed_size(n, k))
+  const void* b;  // T (k, n), or (n, k) if transposed
+  int64_t n, k;
+  bool transposed;
 };
 
 // y = sum of the rows of x, or y += it. Chunks: kColumns columns.
@@ -58,6 +60,22 @@ struct ColumnSumArgs {
   const void* x;  // T (rows, columns)
   int64_t rows, columns;
   bool accumulate;
+};
+
+// All gradients of a small dense layer in one call: dz = dy f'(y) (f's derivative from y), then dw, db and dx. One chunk.
+struct DenseBackwardArgs {
+  void* dx;        // T (m, k) or null
+  void* dw;        // T (k, n) or null
+  void* db;        // T (n) or null
+  void* dz;        // T (m, n), for the kernel's own use
+  const void* dy;  // T (m, n)
+  const void* x;   // T (m, k)
+  const void* y;   // T (m, n)
+  const void* w;   // T (k, n)
+  int64_t m, n, k;
+  Activation activation;  // any but softmax, gelu and silu
+  double alpha;
+  bool add_dw, add_db;  // to what is there
 };
 
 // --- activation ------------------------------------------------------------------------------------------------------
@@ -258,8 +276,10 @@ struct DropoutArgs {
 struct KernelTable {
   const char* (*isa)();  // the tier, as told by the kernels' own compilation
 
-  int64_t (*matmul_chunks[2])(const MatmulArgs&);  // by DType
-  TypedKernel matmul, transpose, column_sum;
+  int64_t (*matmul_chunks[2])(const MatmulArgs&);        // by DType
+  int64_t (*packed_size[2])(int64_t n, int64_t k);  // elements
+  int64_t panel[2];                                      // columns of one
+  TypedKernel matmul, pack, column_sum, dense_backward;
   TypedKernel activation, activation_backward, softmax, softmax_backward;
   TypedKernel mean_squared_error, mean_absolute_error;
   TypedKernel binary_crossentropy, binary_crossentropy_logits;

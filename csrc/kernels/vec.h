@@ -191,21 +191,43 @@ RANVIER_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
 
 // --- reductions ------------------------------------------------------------------------------------------------------
 
+template <int... lane>
+struct Lanes {};
+template <int n, int... lane>
+struct FirstLanes : FirstLanes<n - 1, n - 1, lane...> {};
+template <int... lane>
+struct FirstLanes<0, lane...> {
+  using Type = Lanes<lane...>;
+};
+
+template <class T, int by, int... l>
+RANVIER_INLINE Vec<T> rotate(Vec<T> v, Lanes<l...>) {
+  return __builtin_shufflevector(v, v, ((l + by) % kLanes<T>)...);
+}
 // Lane l of the result is lane (l + by) % lanes of v.
 template <class T, int by>
 RANVIER_INLINE Vec<T> rotate(Vec<T> v) {
-#define LANE(l) (l + by) % kLanes<T>
-  if constexpr (kLanes<T> == 16) {
-    return __builtin_shufflevector(v, v, LANE(0), LANE(1), LANE(2), LANE(3), LANE(4), LANE(5), LANE(6), LANE(7), LANE(8),
-                                   LANE(9), LANE(10), LANE(11), LANE(12), LANE(13), LANE(14), LANE(15));
-  } else if constexpr (kLanes<T> == 8) {
-    return __builtin_shufflevector(v, v, LANE(0), LANE(1), LANE(2), LANE(3), LANE(4), LANE(5), LANE(6), LANE(7));
-  } else if constexpr (kLanes<T> == 4) {
-    return __builtin_shufflevector(v, v, LANE(0), LANE(1), LANE(2), LANE(3));
-  } else {
-    return __builtin_shufflevector(v, v, LANE(0), LANE(1));
+  return rotate<T, by>(v, typename FirstLanes<kLanes<T>>::Type());
+}
+
+template <class T, int step, int... l>
+RANVIER_INLINE Vec<T> exchange(Vec<T> a, Vec<T> b, bool high, Lanes<l...>) {
+  if (high) return __builtin_shufflevector(a, b, (l & step ? kLanes<T> + l : l + step)...);
+  return __builtin_shufflevector(a, b, (l & step ? kLanes<T> + l - step : l)...);
+}
+// One step of a transposition: of two rows, the halves that stay or that change places, in groups of `step` lanes.
+template <class T>
+RANVIER_INLINE Vec<T> exchange(Vec<T> a, Vec<T> b, int step, bool high) {
+  using All = typename FirstLanes<kLanes<T>>::Type;
+  if (step == 1) return exchange<T, 1>(a, b, high, All());
+  if constexpr (kLanes<T> > 2) {
+    if (step == 2) return exchange<T, 2>(a, b, high, All());
   }
-#undef LANE
+  if constexpr (kLanes<T> > 4) {
+    if (step == 4) return exchange<T, 4>(a, b, high, All());
+  }
+  if constexpr (kLanes<T> > 8) return exchange<T, 8>(a, b, high, All());
+  return a;
 }
 
 // Folds n elements in one order on every tier: 64 bytes of running values, then a tree. term(i, k) gives elements

@@ -11,10 +11,20 @@ double product_cost(const Tensor& t, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-void matmul(const Tensor& like, const MatmulArgs& args) {
+// Packs b where its rows lie far apart and enough rows of a make up for the copy, or where it must be transposed.
+void matmul(const Tensor& like, MatmulArgs args, bool transposed = false) {
   const KernelTable& k = engine::kernels();
-  run(k.matmul, like.dtype, args, k.matmul_chunks[like.dtype == DType::f64](args),
-      product_cost(like, args.m, args.n, args.k));
+  const int wide = like.dtype == DType::f64;
+  constexpr int64_t kFar = 256, kRows = 48;  // columns; rows
+  Tensor packed;
+  if (transposed || (args.n >= kFar && args.m >= kRows)) {
+    packed = scratch(like.dtype, {k.packed_size[wide](args.n, args.k)});
+    run(k.pack, like.dtype, PackArgs{packed.data, args.b, args.n, args.k, transposed}, chunks_of(args.n, k.panel[wide]),
+        static_cast<double>(args.n * args.k) * 0.15);
+    args.b = packed.data;
+    args.packed = true;
+  }
+  run(k.matmul, like.dtype, args, k.matmul_chunks[wide](args), product_cost(like, args.m, args.n, args.k));
 }
 
 // x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
@@ -55,7 +65,7 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
 
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
   matmul(o.x, MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
-                         alpha, false});
+                         alpha, false, false});
 }
 
 py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_, py::handle out) {
@@ -87,8 +97,7 @@ py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activat
 }
 
 // dy through the activation.
-Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, Activation f, double alpha,
-                          const char* op) {
+Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, Activation f, double alpha) {
   if (f == Activation::linear || (dy.buffer && dy.buffer->at_preactivation)) return dy;
   Tensor x;
   if (needs_input(f)) {
@@ -98,8 +107,6 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
       x = scratch(o.x.dtype, o.y_shape);
       product(x, o, Activation::linear, 0);
     }
-  } else if (!y) {
-    value_error(op, "y, the forward pass's output, is needed");
   }
   Tensor dz = scratch(o.x.dtype, o.y_shape);
   run_activation_backward(dz, dy, x, y, f, alpha);
@@ -109,7 +116,7 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
 // dw (+)= x^T dz
 void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add) {
   matmul(o.x, MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs, Activation::linear,
-                         0, add});
+                         0, add, false});
 }
 
 // db (+)= sum of dz's rows
@@ -120,11 +127,26 @@ void bias_gradient(const Tensor& db, const Operands& o, const Tensor& dz, bool a
 
 // dx = dz w^T
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
-  const Tensor transposed = scratch(o.x.dtype, {o.outputs, o.inputs});
-  run(engine::kernels().transpose, o.x.dtype, TransposeArgs{transposed.data, o.w.data, o.inputs, o.outputs},
-      chunks_of(o.outputs, kColumns), static_cast<double>(o.w.size()) * 0.5);
-  matmul(o.x, MatmulArgs{dx.data, dz.data, transposed.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1,
-                         Activation::linear, 0, false});
+  matmul(o.x, MatmulArgs{dx.data, dz.data, o.w.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1,
+                         Activation::linear, 0, false, false},
+         true);
+}
+
+// Whether one call for all gradients is faster than a call for each.
+bool is_small(const Operands& o, Activation f) {
+  constexpr int64_t kProducts = 4096;
+  return o.rows * o.inputs * o.outputs <= kProducts && !needs_input(f) && f != Activation::softmax;
+}
+
+void small_backward(const Tensor& dx, const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dy,
+                    const Tensor& y, Activation f, double alpha) {
+  if (dy.buffer && dy.buffer->at_preactivation) f = Activation::linear;
+  const Tensor dz = scratch(o.x.dtype, f == Activation::linear ? Shape{0} : o.y_shape);
+  const auto at = [](const Tensor& t) { return t ? t.data : nullptr; };
+  run(engine::kernels().dense_backward, o.x.dtype,
+      DenseBackwardArgs{at(dx), at(dw.tensor), at(db.tensor), dz.data, dy.data, o.x.data, at(y), o.w.data, o.rows, o.outputs,
+                        o.inputs, f, alpha, dw.add, db.add},
+      1, static_cast<double>(o.rows * o.inputs * o.outputs) * 0.2);
 }
 
 // For a layer (w is its variable) the gradients are added to the variables' own and dx is returned, None if nobody
@@ -142,8 +164,18 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     require_shape(y, o.y_shape, op, "y", "x and the kernel give");
   }
 
+  if (f != Activation::linear && !y && !needs_input(f)) {
+    value_error(op, "y, the forward pass's output, is needed");
+  }
+
+  if (o.w.buffer && is_small(o, f)) {
+    const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
+    const Tensor dx = o.x.constant() ? Tensor() : scratch(o.x.dtype, o.x.shape);
+    small_backward(dx, dw, db, o, dy, y, f, alpha_from(alpha, f));
+    return dx ? dx.object : py::none();
+  }
   if (o.w.buffer) {
-    const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f), op);
+    const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f));
     if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) kernel_gradient(dw.tensor, o, dz, dw.add);
     if (const GradientSlot db = gradient_slot(o.b); db.tensor) bias_gradient(db.tensor, o, dz, db.add);
     if (o.x.constant()) return py::none();
@@ -167,7 +199,11 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     refuse_overlap(*target, o.w, op, "the kernel");
     refuse_overlap(*target, dy, op, "dy");
   }
-  const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f), op);
+  if (is_small(o, f)) {
+    small_backward(dx, {dw, false}, {db, false}, o, dy, y, f, alpha_from(alpha, f));
+    return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
+  }
+  const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f));
   input_gradient(dx, o, dz);
   kernel_gradient(dw, o, dz, false);
   if (db) bias_gradient(db, o, dz, false);

@@ -59,13 +59,60 @@ int64_t run_program(Program& program, int64_t steps, double seconds) {
   return done;
 }
 
+// A prediction program applied to one array: the shortest way from an array to an array.
+class Caller {
+ public:
+  Caller(std::shared_ptr<Program> program, const std::shared_ptr<Buffer>& source, const std::shared_ptr<Buffer>& feed,
+         const std::shared_ptr<Buffer>& target, py::handle input, const Shape& input_shape, py::handle output,
+         Shape output_shape)
+      : program_(std::move(program)),
+        source_(source),
+        feed_(feed),
+        target_(target),
+        input_(dtype_from(input)),
+        input_shape_(input_shape),
+        output_(dtype_from(output)),
+        output_shape_(std::move(output_shape)) {}
+
+  // None where x is not of the dtype and shape that the program is for.
+  py::object operator()(py::handle x_) const {
+    const Tensor x = read(x_, "call", "x");
+    if (x.dtype != input_ || x.shape != input_shape_) return py::none();
+    Tensor like;
+    const Tensor y = result(py::none(), like, output_, output_shape_, "call");
+    auto* source = reinterpret_cast<Source*>(source_->data);
+    auto* target = reinterpret_cast<Source*>(target_->data);
+    auto* feed = reinterpret_cast<Feed*>(feed_->data);
+    *source = {x.data, x.bytes() / x.shape[0]};
+    *target = {y.data, y.bytes() / y.shape[0]};
+    *feed = {nullptr, 0};
+    constexpr double kReleaseCost = 10e3;
+    if (program_->cost() > kReleaseCost) {
+      py::gil_scoped_release release;
+      program_->run(1, 0);
+    } else {
+      program_->run(1, 0);
+    }
+    throw_raised();
+    return y.object;
+  }
+
+ private:
+  std::shared_ptr<Program> program_;
+  std::shared_ptr<Buffer> source_, feed_, target_;
+  DType input_;
+  Shape input_shape_;
+  DType output_;
+  Shape output_shape_;
+};
+
 }  // namespace
 
 void register_program(py::module_& m) {
   py::class_<engine::Pool, std::shared_ptr<engine::Pool>>(m, "Pool")
       .def(py::init<>())
       .def_property_readonly("bytes", &engine::Pool::bytes);
-  py::class_<Program>(m, "Program")
+  py::class_<Program, std::shared_ptr<Program>>(m, "Program")
       .def(py::init<std::shared_ptr<engine::Pool>>(), py::arg("pool"))
       .def("begin",
            [](Program& program) {
@@ -79,6 +126,10 @@ void register_program(py::module_& m) {
            })
       .def("run", run_program, py::arg("steps"), py::arg("seconds"))
       .def("__len__", &Program::length);
+  py::class_<Caller>(m, "Caller")
+      .def(py::init<std::shared_ptr<Program>, const std::shared_ptr<Buffer>&, const std::shared_ptr<Buffer>&,
+                    const std::shared_ptr<Buffer>&, py::handle, const Shape&, py::handle, Shape>())
+      .def("__call__", &Caller::operator());
   m.def("submit_python", submit_python);
   m.def("recording", [] { return engine::recording() != nullptr; });
 }

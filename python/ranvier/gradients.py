@@ -85,6 +85,11 @@ def check_gradients(
 
     def compare(name: str, gradient: np.ndarray, read: Any, write: Callable[[Any], None]) -> None:
         original = np.array(read)
+        if gradient.shape != original.shape:
+            raise AssertionError(
+                f"[check_gradients] {layer.name}: the gradient of {name} has shape {gradient.shape} "
+                f"instead of {original.shape}"
+            )
         picks = np.arange(original.size)
         if original.size > samples:
             picks = generator.choice(original.size, samples, replace=False)
@@ -107,8 +112,8 @@ def check_gradients(
         return write
 
     for i, d in enumerate(dx if many else [dx]):
-        if d is not None:
-            compare(f"input_{i}" if many else "input", d.numpy(), arrays[i], write_input(i))
+        gradient = np.zeros(arrays[i].shape) if d is None else d.numpy()  # None: it does not depend
+        compare(f"input_{i}" if many else "input", gradient, arrays[i], write_input(i))
     for v, gradient in zip(variables, found, strict=True):
         compare(v.path, gradient, v.numpy(), v.assign)
     wrong = {name: error for name, error in errors.items() if not error <= tolerance}

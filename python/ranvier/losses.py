@@ -112,6 +112,8 @@ class Loss:
         if not self.labels:
             y_true = y_true.astype(y_pred.dtype)
         elif y_true.dtype.kind == "f":
+            if not np.all(np.isfinite(y_true) & (y_true == np.floor(y_true))):
+                raise ValueError(f"[{self.name}] labels must be whole numbers; received {y_true}")
             y_true = y_true.astype(np.int64)
         return type(self).kernel(y_true, y_pred, self.from_logits, False)
 

@@ -54,10 +54,7 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        value = float(value)
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"[{self.name}] learning_rate must be a number >= 0; received {value}")
-        self._view[0] = value
+        self._view[0] = _number(self.name, "learning_rate", value)
 
     @property
     def iterations(self) -> int:
@@ -74,6 +71,7 @@ class Optimizer:
         if [id(v) for v in variables] == [id(v) for v in self.variables]:
             return
         house(variables)
+        self._view[1:] = 1.0, 1.0, 0.0, 0.0
         self.variables, self._spans = variables, []
         self.gradients, self._moments = [], []
         homes: dict[int, tuple[Buffer, list[Buffer], int]] = {}
@@ -224,7 +222,7 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate, name)
         self.rho = _share("RMSprop", "rho", rho)
         self.momentum = _share("RMSprop", "momentum", momentum, 1.0)
-        self.epsilon = float(epsilon)
+        self.epsilon = _number("RMSprop", "epsilon", epsilon)
         self.slots = 2 if self.momentum else 1
 
     def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
@@ -264,7 +262,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(learning_rate, name)
         self.beta_1, self.beta_2 = _share("Adam", "beta_1", beta_1), _share("Adam", "beta_2", beta_2)
-        self.epsilon = float(epsilon)
+        self.epsilon = _number("Adam", "epsilon", epsilon)
 
     def tick(self) -> None:
         _core.tick(self.state, self.beta_1, self.beta_2)
@@ -282,11 +280,23 @@ class Adam(Optimizer):
         }
 
 
+def _number(owner: str, name: str, value: float) -> float:
+    """A finite number >= 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(f"[{owner}] {name} must be a number >= 0; received {name}={value!r}")
+    return number
+
+
 def _share(owner: str, name: str, value: float, high: float | None = None) -> float:
     """A factor from 0 to below 1, or to `high`."""
-    if not (0 <= value < 1 or (high is not None and value == high)):
+    number = _number(owner, name, value)
+    if not (number < 1 or number == high):
         raise ValueError(f"[{owner}] {name} must be from 0 to 1; received {name}={value!r}")
-    return float(value)
+    return number
 
 
 _registry = Registry("optimizer", Optimizer, [SGD, RMSprop, Adam])

@@ -111,7 +111,6 @@ class Layer:
         activity_regularizer: Any = None,
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
-        self._layers: dict[str, list[Layer]] = {}
         self._variables: list[Variable] = []
         self._graphs: dict[bool, Graph] = {}
         self._nodes: list[Node] = []
@@ -156,10 +155,38 @@ class Layer:
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The output's shape for an input's shape; the same unless a layer says otherwise."""
+        """The output's shape for an input's shape; found by running the layer on zeros, unless the
+        layer says it itself."""
         if type(self).call is not Layer.call:
             return self.graph(False, input_shape).output_shape
-        return input_shape
+        return self.run_on_zeros(input_shape)
+
+    def run_on_zeros(self, input_shape: Any) -> Any:
+        """Run `forward` once on a few rows, and tell its output's shape.
+
+        Args:
+            input_shape: (None, ...), or a list of such. If more than the rows is unknown there are
+                two runs of different sizes, and what differs in their outputs is unknown as well.
+        """
+        many = isinstance(input_shape, list)
+        shapes = input_shape if many else [input_shape]
+
+        def run(size: int) -> list[Shape]:
+            x = [
+                Buffer([size if d is None else d for d in shape], self.input_dtype)
+                for shape in shapes
+            ]
+            y, _ = self._forward_buffers(x if many else x[0], False)
+            return [b.shape for b in y] if isinstance(y, (list, tuple)) else [y.shape]
+
+        found = run(2)
+        again = run(3) if any(None in shape[1:] for shape in shapes) else found
+        rows = shapes[0][0]
+        out = [
+            (rows, *(d if d == e else None for d, e in zip(a[1:], b[1:], strict=True)))
+            for a, b in zip(found, again, strict=True)
+        ]
+        return out if len(out) > 1 else out[0]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, from which `from_config` makes the layer again."""
@@ -244,8 +271,8 @@ class Layer:
             if any(b.dtype != self.dtype for b in xs):
                 return self._run_cast(xs, many, training)
         if self.activity_regularizer is None or activity_penalties.noted is None:
-            return self._forward(x, training)
-        y, backward = self._forward(x, training)
+            return self._forward_buffers(x, training)
+        y, backward = self._forward_buffers(x, training)
         penalty = _ActivityPenalty(self.activity_regularizer, y)
         activity_penalties.noted.append(penalty)
 
@@ -258,7 +285,7 @@ class Layer:
 
         return y, backward_with_penalty
 
-    def _forward(self, x: Any, training: bool) -> tuple[Any, Backward]:
+    def _forward_buffers(self, x: Any, training: bool) -> tuple[Any, Backward]:
         """`forward` on Buffers."""
         return self.forward(x, training=training)
 
@@ -283,6 +310,8 @@ class Layer:
             self.build(input_shape)
             self.built = True
             self._built_shape = input_shape
+            if not all(layer.built for layer in self.layers):
+                self.run_on_zeros(input_shape)  # builds the layers that forward runs
 
     def check_input(self, input_shape: Any) -> None:
         """Raise ValueError for shapes that the layer cannot take."""
@@ -339,19 +368,10 @@ class Layer:
         self._variables.append(variable)
         return variable
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_"):
-            found = [item for item in _members(value) if isinstance(item, Layer)]
-            if found:
-                self._layers[name] = found
-            else:
-                self.__dict__.get("_layers", {}).pop(name, None)
-        object.__setattr__(self, name, value)
-
     @property
     def layers(self) -> list[Layer]:
-        """The layers inside, in the order in which they were made attributes."""
-        return list(dict.fromkeys(layer for group in self._layers.values() for layer in group))
+        """The layers inside: attributes, and what attributes hold in lists and dicts, in order."""
+        return list(dict.fromkeys(_layers_in(vars(self))))
 
     def flatten_layers(self) -> Iterator[Layer]:
         """The layer itself and all that are inside it, at any depth, each once."""
@@ -431,6 +451,10 @@ class Layer:
                     f"[{self.name}] {variable.path} has shape {variable.shape} but the array given "
                     f"has {array.shape}"
                 )
+            if array.dtype.kind not in "biuf":
+                raise TypeError(
+                    f"[{self.name}] {variable.path} needs numbers; received dtype {array.dtype}"
+                )
         for variable, array in zip(own, arrays, strict=True):
             variable.assign(array)
 
@@ -464,13 +488,13 @@ class Layer:
         return f"<{type(self).__name__} name={self.name} built={self.built}>"
 
 
-def _members(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)):
-        yield from value
-    elif isinstance(value, Mapping):
-        yield from value.values()
-    else:
+def _layers_in(value: Any) -> Iterator[Layer]:
+    """Looked for whenever they are asked for: a list may have grown since it was made."""
+    if isinstance(value, Layer):
         yield value
+    elif isinstance(value, (list, tuple, Mapping)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _layers_in(item)
 
 
 class NumpyLayer(Layer):
@@ -486,7 +510,7 @@ class NumpyLayer(Layer):
     `self.add_gradient(variable, array)`.
     """
 
-    def _forward(self, x: Any, training: bool) -> tuple[Any, Backward]:
+    def _forward_buffers(self, x: Any, training: bool) -> tuple[Any, Backward]:
         many = isinstance(x, (list, tuple))
         xs: list[Buffer] = list(x) if many else [x]
         ys: list[Buffer] = []
@@ -546,16 +570,6 @@ class NumpyLayer(Layer):
 
     def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
         raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define forward")
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Found by running the layer on two rows of zeros, unless the layer says otherwise."""
-        many = isinstance(input_shape, list)
-        shapes = input_shape if many else [input_shape]
-        x = [np.zeros([2 if d is None else d for d in s], self.dtype) for s in shapes]
-        y, _ = self.forward(x if many else x[0], training=False)
-        if isinstance(y, (list, tuple)):
-            return [(None, *np.shape(a)[1:]) for a in y]
-        return (None, *np.shape(y)[1:])
 
     def add_gradient(self, variable: Variable, value: Any) -> None:
         """Add to a variable's gradient, in backward.

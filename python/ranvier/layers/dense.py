@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Layer, Shape
 
@@ -36,9 +38,10 @@ class Dense(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+        whole = isinstance(units, (int, np.integer)) and not isinstance(units, bool)
+        if not whole or units < 1:
             raise ValueError(f"[Dense] units must be a positive integer; received units={units!r}")
-        self.units = units
+        self.units = int(units)
         self.activation = activations.serialize(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ranvier.graph import SymbolicTensor
 from ranvier.layers.base import Layer
 
@@ -57,9 +59,9 @@ def Input(
 
 
 def _checked(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    if isinstance(shape, int):
+    if isinstance(shape, (int, np.integer)):
         raise ValueError(f"[Input] shape must be a tuple: write shape=({shape},)")
     for d in shape:
-        if d is not None and (not isinstance(d, int) or d < 0):
+        if d is not None and (not isinstance(d, (int, np.integer)) or d < 0):
             raise ValueError(f"[Input] shape must hold integers >= 0 or None; received {shape!r}")
-    return tuple(shape)
+    return tuple(None if d is None else int(d) for d in shape)

@@ -62,11 +62,19 @@ class Normalization(Layer):
             raise ValueError("[Normalization] mean and variance must be given together")
         self.axis, self.invert = axis, bool(invert)
         self.given = None if mean is None else (np.asarray(mean), np.asarray(variance))
+        if self.given is not None and not np.all(self.given[1] >= 0):
+            raise ValueError(f"[Normalization] variance must not be negative; received {variance!r}")
 
     def build(self, input_shape: Shape) -> None:
         columns = input_shape[-1] if self.axis == -1 else 1
         if columns is None:
             raise ValueError(f"[{self.name}] the number of columns must be known: {input_shape}")
+        for given in self.given or ():
+            if given.shape not in ((), (1,), (columns,)):
+                raise ValueError(
+                    f"[{self.name}] mean and variance must be numbers, or have a value for each of "
+                    f"{columns} columns; received shape {given.shape}"
+                )
         self.mean = self.add_weight((columns,), "zeros", name="mean", trainable=False)
         self.variance = self.add_weight((columns,), "ones", name="variance", trainable=False)
         if self.given is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranvier import layers as layer_family
-from ranvier.graph import Graph, SymbolicTensor
+from ranvier.graph import Graph, Node, SymbolicTensor
 from ranvier.layers.base import Layer, unique_name
 from ranvier.models.summary import summary
 from ranvier.training import Trainer
@@ -50,7 +50,7 @@ class Model(Trainer, Layer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self.input_names: list[str] | None = None
+        input_names = list(inputs) if isinstance(inputs, Mapping) else None
         if isinstance(inputs, Mapping):
             for key, tensor in inputs.items():
                 tensor.name = key
@@ -61,6 +61,13 @@ class Model(Trainer, Layer):
                 raise ValueError(
                     "[Model] inputs must come from Input(...); received the output of a layer"
                 )
+        names = [t.layer.name for t in graph.inputs if t.layer] + [x.name for x in graph.layers()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"[Model] two layers cannot both be named {name!r}: give one another name"
+                )
+        self.input_names = input_names
         self._graphs = {False: graph, True: graph}
         self._forget_programs()
         shapes = [t.shape for t in graph.inputs]
@@ -70,7 +77,29 @@ class Model(Trainer, Layer):
     @property
     def functional(self) -> bool:
         """Whether the model was made from symbolic tensors, not by subclassing."""
-        return type(self).call is Layer.call
+        return type(self).call is Layer.call and type(self).forward is Layer.forward
+
+    def graph(self, training: bool, input_shape: Any = None) -> Graph:
+        whole = type(self).forward is not Layer.forward and type(self).call is Layer.call
+        if whole and training not in self._graphs and input_shape is not None:
+            self._graphs = dict.fromkeys((False, True), _graph_of_forward(self, input_shape))
+        return super().graph(training, input_shape)
+
+    def __call__(self, inputs: Any, *, training: bool = False) -> Any:
+        if isinstance(inputs, Mapping):
+            names = [t.name for t in self.inputs]
+            if set(inputs) != set(names):
+                raise ValueError(
+                    f"[{self.name}] received inputs {list(inputs)} but the model has {names}"
+                )
+            inputs = [inputs[name] for name in names]
+        return super().__call__(inputs, training=training)
+
+    def _call_symbolic(self, inputs: Any) -> Any:
+        y = super()._call_symbolic(inputs)
+        for tensor, own in zip(y if isinstance(y, list) else [y], self.outputs, strict=True):
+            tensor.dtype = own.dtype
+        return y
 
     @property
     def layers(self) -> list[Layer]:
@@ -210,7 +239,11 @@ class Model(Trainer, Layer):
             "name": self.name,
             "trainable": self._trainable,
             "layers": items,
-            "inputs": places(graph.inputs, graph.single_input),
+            "inputs": (
+                places(graph.inputs, graph.single_input)
+                if self.input_names is None
+                else dict(zip(self.input_names, places(graph.inputs, False), strict=True))
+            ),
             "outputs": places(graph.outputs, graph.single_output),
         }
 
@@ -245,12 +278,39 @@ class Model(Trainer, Layer):
                 pending.remove((layer, use, sources))
 
         def at(places: Any) -> Any:
+            if isinstance(places, Mapping):
+                return {name: tensors[_sources(place)[0]] for name, place in places.items()}
             found = [tensors[s] for s in _sources(places)]
             return found if isinstance(places[0], list) else found[0]
 
         model = Model(at(config["inputs"]), at(config["outputs"]), name=config["name"])
         model._trainable = config["trainable"]
         return model
+
+
+class _Whole(Layer):
+    """The only layer in the graph of a model that defines `forward` itself."""
+
+    autocast = False
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(name=model.name, dtype=model.dtype)
+        self.forward = model.forward  # type: ignore[method-assign]
+        self.built = True
+
+
+def _graph_of_forward(model: Model, input_shape: Any) -> Graph:
+    """One node; the shapes of its outputs are found by running it."""
+    many = isinstance(input_shape, list)
+    shapes = input_shape if many else [input_shape]
+    inputs = [
+        SymbolicTensor(tuple(s), model.dtype, name=f"input_{i}") for i, s in enumerate(shapes)
+    ]
+    out = model.run_on_zeros(input_shape)
+    node = Node(_Whole(model), inputs, not many, out, model.dtype)
+    return Graph(
+        inputs if many else inputs[0], node.outputs if isinstance(out, list) else node.outputs[0]
+    )
 
 
 def _item(layer: Layer) -> dict[str, Any]:

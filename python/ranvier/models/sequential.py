@@ -61,13 +61,15 @@ class Sequential(Model):
             raise ValueError(
                 f"[{self.name}] two layers cannot both be named {layer.name!r}: give one another name"
             )
-        if not self._stack and self._begin is None and layer.given_input_shape is not None:
+        begin = self._begin
+        if not self._stack and begin is None and layer.given_input_shape is not None:
             self._begin = InputLayer(layer.given_input_shape, dtype=layer.dtype)
         self._stack.append(layer)
         try:
             self._connect()
         except Exception:
             self._stack.pop()
+            self._begin = begin
             raise
 
     def pop(self) -> Layer:
@@ -75,9 +77,16 @@ class Sequential(Model):
         if not self._stack:
             raise ValueError(f"[{self.name}] there is no layer to pop")
         layer = self._stack.pop()
-        self.built = False
-        self._graphs = {}
-        self._connect()
+        if self.built:
+            assert self._begin is not None
+            top = self._graphs[False].outputs[0].node
+            assert top is not None
+            layer._nodes.remove(top)
+            if self._stack:
+                self._set_graph(self._begin.tensor, top.inputs[0])
+            else:
+                self.built = False
+                self._graphs = {}
         return layer
 
     def _connect(self) -> None:
@@ -106,7 +115,11 @@ class Sequential(Model):
             if isinstance(input_shape, list):
                 raise ValueError(f"[{self.name}] a Sequential has one input; received {input_shape}")
             self._begin = InputLayer(tuple(input_shape)[1:], dtype=self._stack[0].dtype)
-        self._connect()
+            try:
+                self._connect()
+            except Exception:
+                self._begin = None
+                raise
 
     def get_config(self) -> dict[str, Any]:
         """The layers, from which `from_config` makes a model with new weights."""
