@@ -67,7 +67,9 @@ std::shared_ptr<Storage> Pool::allocate(int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   Block* best = nullptr;
   for (Block& block : blocks_) {
-    if (block.free && block.bytes >= bytes && (!best || block.bytes < best->bytes)) best = &block;
+    // Not one that is far too large: something large would soon need another.
+    const bool fits = block.bytes >= bytes && block.bytes <= 2 * bytes + 4096;
+    if (block.free && fits && (!best || block.bytes < best->bytes)) best = &block;
   }
   if (!best) {
     blocks_.push_back({line_aligned(bytes), bytes, true});

@@ -45,22 +45,6 @@ RANVIER_INLINE char* row_at(const Source& source, const Feed& feed, int64_t i) {
   return source.data + (feed.order ? feed.order[row] : row) * source.row_bytes;
 }
 
-void gather(const GatherArgs& a, int64_t begin, int64_t end) {
-  const Convert convert = converter(a.y_dtype, a.x_dtype);
-  const int64_t y_row = a.columns * bytes_of(a.y_dtype);
-  for (int64_t i = begin; i < end; ++i) {
-    convert(static_cast<char*>(a.y) + i * y_row, row_at(*a.x, *a.feed, i), a.columns);
-  }
-}
-
-void scatter(const ScatterArgs& a, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) {
-    memcpy(row_at(*a.y, *a.feed, i), static_cast<const char*>(a.x) + i * a.row_bytes, static_cast<size_t>(a.row_bytes));
-  }
-}
-
-void advance(const AdvanceArgs& a, int64_t, int64_t) { a.feed->cursor += a.step; }
-
 int64_t any_bytes(DType dtype) {
   switch (dtype) {
     case DType::u8:
@@ -73,6 +57,27 @@ int64_t any_bytes(DType dtype) {
     default: return 8;
   }
 }
+
+void gather(const GatherArgs& a, int64_t begin, int64_t end) {
+  const Convert convert = converter(a.y_dtype, a.x_dtype);
+  const int64_t y_row = a.columns * bytes_of(a.y_dtype);
+  const int64_t x_row = a.columns * any_bytes(a.x_dtype);
+  for (int64_t i = begin; i < end; ++i) {
+    if (i + 1 < end) {  // rows lie anywhere in memory: the next is on its way while this one is converted
+      const char* next = row_at(*a.x, *a.feed, i + 1);
+      for (int64_t byte = 0; byte < x_row; byte += 64) __builtin_prefetch(next + byte);
+    }
+    convert(static_cast<char*>(a.y) + i * y_row, row_at(*a.x, *a.feed, i), a.columns);
+  }
+}
+
+void scatter(const ScatterArgs& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    memcpy(row_at(*a.y, *a.feed, i), static_cast<const char*>(a.x) + i * a.row_bytes, static_cast<size_t>(a.row_bytes));
+  }
+}
+
+void advance(const AdvanceArgs& a, int64_t, int64_t) { a.feed->cursor += a.step; }
 
 void cast(const CastArgs& a, int64_t begin, int64_t end) {
   const Elements e = elements(begin, end, a.n);

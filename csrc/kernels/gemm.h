@@ -47,14 +47,15 @@ struct Blocks {
 template <class T>
 RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   Blocks b;
-  b.vectors = g.m == 1 && !g.packed ? kWideVectors : 2;
+  const bool wide = g.m == 1 && !g.packed;
+  b.vectors = wide ? kWideVectors : 2;
   b.tiles = chunks_of(g.m, kRows);
-  b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
+  b.panels = wide ? chunks_of(g.n, kWideVectors * kLanes<T>) : chunks_of(g.n, kPanel<T>);
   const bool large = b.tiles * b.panels >= 4 * kBlockTiles * kBlockPanels;
   b.down = large ? kBlockTiles : 1;
   b.across = large ? kBlockPanels : 1;
-  b.blocks_down = chunks_of(b.tiles, b.down);
-  b.blocks = b.blocks_down * chunks_of(b.panels, b.across);
+  b.blocks_down = large ? chunks_of(b.tiles, kBlockTiles) : b.tiles;
+  b.blocks = b.blocks_down * (large ? chunks_of(b.panels, kBlockPanels) : b.panels);
   return b;
 }
 
@@ -159,18 +160,59 @@ void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
   tile_of_rows<T, 1, kRows>(rows, t, padded);
 }
 
+// A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
+template <class T>
+RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
+  constexpr int kL = kLanes<T>;
+#pragma GCC unroll 4
+  for (int step = 1; step < kL; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kL; ++i) {
+      if (i & step) continue;
+      const int j = (i + step) % kL;  // i + step, and the compiler sees that it is in bounds
+      const Vec<T> a = row[i], b = row[j];
+      row[i] = exchange<T>(a, b, step, false);
+      row[j] = exchange<T>(a, b, step, true);
+    }
+  }
+}
+
+// Copies rows x depth elements of A into the order in which a tile reads them: p by p. Writes up to a vector further.
+template <class T>
+void copy_rows(T* to, const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth) {
+  constexpr int64_t kL = kLanes<T>;
+  if (a_column == 1 && rows <= kL) {  // by squares
+    for (int64_t p = 0; p < depth; p += kL) {
+      const int64_t n = depth - p < kL ? depth - p : kL;
+      Vec<T> square[kL];
+#pragma GCC unroll 16
+      for (int64_t r = 0; r < kL; ++r) square[r] = r < rows ? load_lanes(a + r * a_row + p, n) : Vec<T>{};
+      transpose_square<T>(square);
+      for (int64_t q = 0; q < n; ++q) store(to + (p + q) * rows, square[q]);
+    }
+    return;
+  }
+  for (int64_t p = 0; p < depth; ++p, to += rows, a += a_column) {
+    for (int64_t r = 0; r < rows; ++r) to[r] = a[r * a_row];
+  }
+}
+
 // Chunks are blocks of C, down first: the panels of B stay in the cache. Rows are shared out evenly, so that 32 rows are
 // three tiles of 11, 11 and 10 and not two full ones and a thin one.
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   const Blocks blocks = blocks_of<T>(g);
   const int64_t width = blocks.vectors * kLanes<T>;
-  const auto row_of = [&](int64_t tile) { return g.m * tile / blocks.tiles; };
+  const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
+    return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
+  };
   const bool copy_a = blocks.across > 1;
-  alignas(64) T copied[kBlockTiles * kRows * kDepth<T>];
+  alignas(64) T copied[kBlockTiles * kRows * kDepth<T> + kLanes<T>];
 
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t tile_0 = chunk % blocks.blocks_down * blocks.down, panel_0 = chunk / blocks.blocks_down * blocks.across;
+    const int64_t column_of_blocks = blocks.blocks_down == 1 ? chunk : chunk / blocks.blocks_down;
+    const int64_t tile_0 = (chunk - column_of_blocks * blocks.blocks_down) * blocks.down;
+    const int64_t panel_0 = column_of_blocks * blocks.across;
     const int64_t tile_1 = tile_0 + blocks.down < blocks.tiles ? tile_0 + blocks.down : blocks.tiles;
     const int64_t panel_1 = panel_0 + blocks.across < blocks.panels ? panel_0 + blocks.across : blocks.panels;
 
@@ -185,9 +227,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
         T* to = copied;
         for (int64_t i = tile_0; i < tile_1; ++i) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          for (int64_t p = 0; p < depth; ++p) {
-            for (int64_t r = 0; r < rows; ++r) *to++ = a[(row + r) * g.a_row + p * g.a_column];
-          }
+          copy_rows(to, a + row * g.a_row, g.a_row, g.a_column, rows, depth);
+          to += rows * depth;
         }
       }
       for (int64_t panel = panel_0; panel < panel_1; ++panel) {
@@ -224,23 +265,6 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
   return blocks_of<T>(g).blocks;
-}
-
-// A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
-template <class T>
-RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
-  constexpr int kL = kLanes<T>;
-#pragma GCC unroll 4
-  for (int step = 1; step < kL; step *= 2) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kL; ++i) {
-      if (i & step) continue;
-      const int j = (i + step) % kL;  // i + step, and the compiler sees that it is in bounds
-      const Vec<T> a = row[i], b = row[j];
-      row[i] = exchange<T>(a, b, step, false);
-      row[j] = exchange<T>(a, b, step, true);
-    }
-  }
 }
 
 // B in panels: panel j holds columns j * width.. of B, row after row, filled up with zeros. Chunks: a panel.

@@ -74,6 +74,23 @@ class Program:
     def run(self, steps: int, seconds: float) -> int: ...
     def __len__(self) -> int: ...
 
+class Caller:
+    """A prediction program applied to one array; None where the array is of another kind."""
+
+    def __init__(
+        self,
+        program: Program,
+        source: Buffer,
+        feed: Buffer,
+        target: Buffer,
+        input_dtype: DTypeLike,
+        input_shape: Sequence[int],
+        output_dtype: DTypeLike,
+        output_shape: Sequence[int],
+        /,
+    ) -> None: ...
+    def __call__(self, x: NDArray[Any], /) -> NDArray[Any] | None: ...
+
 def recording() -> bool: ...
 def submit_python(function: Callable[[], object], /) -> None: ...
 

@@ -453,9 +453,7 @@ class ProgressBar(Callback):
     on_predict_begin = on_test_begin
     on_predict_end = on_test_end
 
-    def on_progress(
-        self, step: int, logs: Logs | Callable[[], Logs] | None = None
-    ) -> None:
+    def on_progress(self, step: int, logs: Logs | Callable[[], Logs] | None = None) -> None:
         """Show that `step` batches of the epoch are done; cheap enough to call after each.
 
         Args:

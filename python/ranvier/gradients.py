@@ -50,7 +50,8 @@ def check_gradients(
     """
     generator = np.random.default_rng(seed)
     many = isinstance(x, (list, tuple))
-    arrays = [np.array(a, np.float64) for a in (x if many else [x])]
+    given: Any = x if many else [x]
+    arrays = [np.array(a, np.float64) for a in given]
     shapes = [(None, *a.shape[1:]) for a in arrays]
     layer.ensure_built(shapes if many else shapes[0])
     variables = layer.trainable_weights
@@ -66,14 +67,15 @@ def check_gradients(
         several = isinstance(y, (list, tuple))
         return (list(y) if several else [y]), backward, several
 
-    for v in variables:
-        v.gradient = Buffer(v.shape, v.dtype)
+    gradients = [Buffer(v.shape, v.dtype) for v in variables]
+    for v, g in zip(variables, gradients, strict=True):
+        v.gradient = g
     try:
         ys, backward, several = forward()
         weights = [generator.standard_normal(y.shape) for y in ys]
         dys = [Buffer.from_array(w) for w in weights]
         dx = backward(dys if several else dys[0])
-        found = [v.gradient.numpy() for v in variables]
+        found = [g.numpy() for g in gradients]
     finally:
         for v in variables:
             v.gradient = None
@@ -87,8 +89,8 @@ def check_gradients(
         original = np.array(read)
         if gradient.shape != original.shape:
             raise AssertionError(
-                f"[check_gradients] {layer.name}: the gradient of {name} has shape {gradient.shape} "
-                f"instead of {original.shape}"
+                f"[check_gradients] {layer.name}: the gradient of {name} has shape "
+                f"{gradient.shape} instead of {original.shape}"
             )
         picks = np.arange(original.size)
         if original.size > samples:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "Node", "SymbolicTensor", "trace"]
 
 Shape = tuple[int | None, ...]
+# A node, the slots it reads and writes, and those of which it is the last reader.
+_Step = tuple["Node", list[int], list[int], list[int]]
 
 
 class SymbolicTensor:
@@ -87,15 +89,14 @@ class Graph:
             for tensor in node.outputs:
                 slots[id(tensor)] = len(slots)
         self._size = len(slots)
-        self._plan = [
-            (
-                node,
-                [slots[id(t)] for t in node.inputs],
-                [slots[id(t)] for t in node.outputs],
-            )
-            for node in self.nodes
-        ]
         self._out = [slots[id(t)] for t in self.outputs]
+        self._plan: list[_Step] = []
+        read_later = set(self._out)
+        for node in reversed(self.nodes):
+            sources = [slots[id(t)] for t in node.inputs]
+            last = sorted(set(sources) - read_later)
+            read_later.update(sources)
+            self._plan.insert(0, (node, sources, [slots[id(t)] for t in node.outputs], last))
 
     def _sorted(self) -> list[Node]:
         """Depth first from the outputs, without recursion: nets may be deep."""
@@ -144,15 +145,8 @@ class Graph:
         values: list[Any] = [None] * self._size
         values[: len(self.inputs)] = [x] if self.single_input else x
         tape: list[Callable[[Any], Any]] = []
-        for node, sources, targets in self._plan:
-            given = values[sources[0]] if node.single else [values[i] for i in sources]
-            y, back = node.layer.run(given, training)
-            tape.append(back)
-            if len(targets) == 1 and not isinstance(y, (list, tuple)):
-                values[targets[0]] = y
-            else:
-                for i, part in zip(targets, y, strict=True):
-                    values[i] = part
+        for step in self._plan:
+            tape.append(self._run(step, values, training))
 
         def backward(dy: Any) -> Any:
             gradients: list[Any] = [None] * self._size
@@ -164,18 +158,17 @@ class Graph:
 
             for i, d in zip(self._out, [dy] if self.single_output else dy, strict=True):
                 add(i, d)
-            for (node, sources, targets), back in zip(
-                reversed(self._plan), reversed(tape), strict=True
-            ):
-                if len(targets) == 1:
-                    if values[targets[0]].constant:
-                        continue
-                    d = gradients[targets[0]]
-                    if d is None and node.layer.activity_regularizer is None:
-                        continue
-                else:
-                    d = [gradients[i] for i in targets]
-                dx = back(d)
+            for node, sources, targets, _ in reversed(self._plan):
+                back = tape.pop()  # what it keeps is free once it has run
+                given = [gradients[i] for i in targets]
+                constant = all(values[i].constant for i in targets)
+                for i in targets:
+                    values[i] = None if i >= len(self.inputs) else values[i]
+                    gradients[i] = None
+                unread = all(d is None for d in given) and node.layer.activity_regularizer is None
+                if constant or unread:
+                    continue
+                dx = back(given[0] if len(given) == 1 else given)
                 if node.single:
                     add(sources[0], dx)
                 elif dx is not None:
@@ -184,8 +177,27 @@ class Graph:
             dxs = gradients[: len(self.inputs)]
             return dxs[0] if self.single_input else dxs
 
-        y_out = [values[i] for i in self._out]
-        return (y_out[0] if self.single_output else y_out), backward
+        y = [values[i] for i in self._out]
+        return (y[0] if self.single_output else y), backward
+
+    def infer(self, x: Any) -> list[Any]:
+        """The outputs alone, without a way back: each value is let go after its last reader."""
+        values: list[Any] = [None] * self._size
+        values[: len(self.inputs)] = [x] if self.single_input else x
+        for step in self._plan:
+            self._run(step, values, False)
+            for i in step[3]:
+                values[i] = None
+        return [values[i] for i in self._out]
+
+    def _run(self, step: _Step, values: list[Any], training: bool) -> Callable[[Any], Any]:
+        """One node: its outputs go to their slots, its backward is returned."""
+        node, sources, targets, _ = step
+        given = values[sources[0]] if node.single else [values[i] for i in sources]
+        y, back = node.layer.run(given, training)
+        for i, part in zip(targets, y if isinstance(y, (list, tuple)) else [y], strict=True):
+            values[i] = part
+        return back
 
 
 def trace(layer: Layer, input_shape: Any, training: bool) -> Graph:
@@ -195,7 +207,8 @@ def trace(layer: Layer, input_shape: Any, training: bool) -> Graph:
     inputs = [SymbolicTensor(tuple(s), layer.dtype, name=f"input_{i}") for i, s in enumerate(shapes)]
     takes_training = "training" in inspect.signature(layer.call).parameters
     given = inputs if many else inputs[0]
-    outputs = layer.call(given, training=training) if takes_training else layer.call(given)
+    call: Callable[..., Any] = layer.call
+    outputs = call(given, training=training) if takes_training else call(given)
     if isinstance(outputs, tuple):
         outputs = list(outputs)
     return Graph(given, outputs)

@@ -417,7 +417,7 @@ def get(identifier: InitializerLike) -> Callable[..., Any] | None:
     )
 
 
-def serialize(initializer: Initializer | None) -> dict[str, Any] | None:
+def serialize(initializer: Initializer | Callable[..., Any] | None) -> dict[str, Any] | None:
     """Describe an initialiser by a dict that JSON can hold: {"class_name": ..., "config": ...}.
 
     Raises:

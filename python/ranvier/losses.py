@@ -186,8 +186,6 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     labels = True
 
 
-
-
 _registry = Registry(
     "loss",
     Loss,

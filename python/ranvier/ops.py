@@ -360,7 +360,9 @@ def gather(
     Returns:
         (k, ...), of dtype.
     """
-    return _core.gather(source, np.asarray(indices), None if dtype is None else np.dtype(dtype), out)
+    return _core.gather(
+        source, np.asarray(indices), None if dtype is None else np.dtype(dtype), out
+    )
 
 
 def affine(
@@ -431,5 +433,7 @@ def _key(op: str, seed: int, counter: int) -> np.ndarray:
     """The place in the random stream."""
     for name, value in (("seed", seed), ("counter", counter)):
         if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**64):
-            raise ValueError(f"[{op}] {name} must be an integer from 0 to 2^64 - 1; received {value!r}")
+            raise ValueError(
+                f"[{op}] {name} must be an integer from 0 to 2^64 - 1; received {value!r}"
+            )
     return np.array([seed, counter], np.uint64)

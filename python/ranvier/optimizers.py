@@ -150,8 +150,8 @@ class Optimizer:
         for array, variable in pairs:
             if np.shape(array) != variable.shape:
                 raise ValueError(
-                    f"[{self.name}] the gradient of {variable.path} has shape {np.shape(array)} but "
-                    f"the variable has {variable.shape}"
+                    f"[{self.name}] the gradient of {variable.path} has shape {np.shape(array)} "
+                    f"but the variable has {variable.shape}"
                 )
         self.build([variable for _, variable in pairs])
         for (array, _), gradient in zip(pairs, self.gradients, strict=True):
@@ -203,7 +203,8 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """v = rho v + (1 - rho) g^2; p -= learning_rate g / sqrt(v + epsilon) (Hinton, lecture 6e, 2012).
+    """v = rho v + (1 - rho) g^2; p -= learning_rate g / sqrt(v + epsilon)
+    (Hinton, lecture 6e, 2012).
 
     Args:
         rho: how slowly the mean of the squares forgets, from 0 to below 1.
@@ -227,9 +228,7 @@ class RMSprop(Optimizer):
 
     def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
         velocity = moments[1] if self.momentum else None
-        _core.rmsprop(
-            p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon
-        )
+        _core.rmsprop(p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -261,7 +260,10 @@ class Adam(Optimizer):
         name: str | None = None,
     ) -> None:
         super().__init__(learning_rate, name)
-        self.beta_1, self.beta_2 = _share("Adam", "beta_1", beta_1), _share("Adam", "beta_2", beta_2)
+        self.beta_1, self.beta_2 = (
+            _share("Adam", "beta_1", beta_1),
+            _share("Adam", "beta_2", beta_2),
+        )
         self.epsilon = _number("Adam", "epsilon", epsilon)
 
     def tick(self) -> None:

@@ -29,7 +29,9 @@ def set_num_threads(count: int) -> None:
 def show_config(print_fn=print) -> None:
     """Print version, the kernels chosen for this CPU, threads, compiler and NumPy's version."""
     print_fn(f"ranvier   {__version__}")
-    print_fn(f"kernels   {_core.kernel_isa()} (this CPU can run {', '.join(_core.supported_isas())})")
+    print_fn(
+        f"kernels   {_core.kernel_isa()} (this CPU can run {', '.join(_core.supported_isas())})"
+    )
     print_fn(f"threads   {_core.threads()}")
     print_fn(f"compiler  {_core.compiler}")
     print_fn(f"numpy     {np.__version__}")

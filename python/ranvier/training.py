@@ -329,8 +329,7 @@ class Trainer:
         lane = self._lanes[kind]
         graph = self.graph(kind == "train", self._built_shape)
         if kind == "predict":
-            ys, _ = self._forward(lane, rows, graph, training=False)
-            for i, y in enumerate(ys):
+            for i, y in enumerate(graph.infer(self._batch(lane, rows, graph))):
                 _core.scatter_batch(y, lane.source("result", i), lane.feed)
             lane.advance(rows)
             return
@@ -341,8 +340,15 @@ class Trainer:
             optimizer.attach()
         noted = activity_penalties.collect()
         try:
-            ys, backward = self._forward(lane, rows, graph, training)
+            x = self._batch(lane, rows, graph)
+            if training:
+                y, backward = graph.forward(x, training=True)
+                ys = [y] if graph.single_output else y
+                del x, y
+            else:
+                ys = graph.infer(x)
             total, dys = self._losses(lane, rows, ys, training)
+            del ys
             for penalty in noted:
                 penalty.add_to(total)
             for v in self._penalised:
@@ -358,10 +364,9 @@ class Trainer:
                 optimizer.detach()
 
     @staticmethod
-    def _forward(lane: _Lane, rows: int, graph: Graph, training: bool) -> tuple[list[Any], Any]:
+    def _batch(lane: _Lane, rows: int, graph: Graph) -> Any:
         xs = [lane.batch("x", i, rows, t.dtype) for i, t in enumerate(graph.inputs)]
-        y, backward = graph.forward(xs[0] if graph.single_input else xs, training=training)
-        return ([y] if graph.single_output else y), backward
+        return xs[0] if graph.single_input else xs
 
     def _losses(
         self, lane: _Lane, rows: int, ys: list[Any], gradient: bool
@@ -659,12 +664,11 @@ class Trainer:
 
     def _results(self, data: _Data, graph: Graph) -> list[np.ndarray]:
         """Where the outputs for data go."""
-        shapes = [t.shape for t in graph.outputs]
+        shapes: list[Any] = [t.shape for t in graph.outputs]
         if any(d is None for shape in shapes for d in shape[1:]):
             # Shapes that only the data tell: ask one row.
             xs = [_core.Buffer.from_array(a[:1], t.dtype) for a, t in zip(data.x, graph.inputs)]
-            y, _ = graph.forward(xs[0] if graph.single_input else xs, training=False)
-            shapes = [b.shape for b in ([y] if graph.single_output else y)]
+            shapes = [b.shape for b in graph.infer(xs[0] if graph.single_input else xs)]
         return [
             np.empty((data.rows, *shape[1:]), t.dtype)
             for shape, t in zip(shapes, graph.outputs, strict=True)

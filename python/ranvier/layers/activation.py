@@ -52,7 +52,9 @@ class ReLU(Layer):
         if max_value is not None and max_value < 0:
             raise ValueError(f"[ReLU] max_value must not be negative; received {max_value}")
         if negative_slope < 0:
-            raise ValueError(f"[ReLU] negative_slope must not be negative; received {negative_slope}")
+            raise ValueError(
+                f"[ReLU] negative_slope must not be negative; received {negative_slope}"
+            )
         self.max_value, self.negative_slope = max_value, negative_slope
 
     def forward(self, x, *, training=False):
@@ -121,7 +123,9 @@ class Softmax(Layer):
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if axis != -1:
-            raise ValueError(f"[Softmax] only the last axis, axis=-1, is supported; received {axis}")
+            raise ValueError(
+                f"[Softmax] only the last axis, axis=-1, is supported; received {axis}"
+            )
         self.axis = axis
 
     def forward(self, x, *, training=False):

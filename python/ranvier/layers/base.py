@@ -270,9 +270,10 @@ class Layer:
             xs = list(x) if many else [x]
             if any(b.dtype != self.dtype for b in xs):
                 return self._run_cast(xs, many, training)
-        if self.activity_regularizer is None or activity_penalties.noted is None:
-            return self._forward_buffers(x, training)
         y, backward = self._forward_buffers(x, training)
+        if self.activity_regularizer is None or activity_penalties.noted is None:
+            # None goes through: what is above this layer depends on nothing that is trained.
+            return y, lambda dy: None if dy is None else backward(dy)
         penalty = _ActivityPenalty(self.activity_regularizer, y)
         activity_penalties.noted.append(penalty)
 
@@ -461,7 +462,9 @@ class Layer:
     def count_params(self) -> int:
         """The number of values in all variables."""
         if not self.built:
-            raise ValueError(f"[{self.name}] count_params needs a built layer: call it on data first")
+            raise ValueError(
+                f"[{self.name}] count_params needs a built layer: call it on data first"
+            )
         return sum(v.size for v in self.weights)
 
     @property
@@ -563,8 +566,8 @@ class NumpyLayer(Layer):
             d = np.zeros(b.shape, b.dtype)
         if np.shape(d) != b.shape:
             raise ValueError(
-                f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an input of "
-                f"shape {b.shape}"
+                f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an input "
+                f"of shape {b.shape}"
             )
         b.assign(d)
 
@@ -579,8 +582,8 @@ class NumpyLayer(Layer):
         """
         if np.shape(value) != variable.shape:
             raise ValueError(
-                f"[{self.name}] the gradient of {variable.path} has shape {np.shape(value)} but the "
-                f"variable has {variable.shape}"
+                f"[{self.name}] the gradient of {variable.path} has shape {np.shape(value)} but "
+                f"the variable has {variable.shape}"
             )
         if id(variable) in self._gathered:  # else it is not being trained
             self._gathered[id(variable)] += value

@@ -8,6 +8,7 @@ import numpy as np
 
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Layer, Shape
+from ranvier.variables import Variable
 
 __all__ = ["Dense"]
 
@@ -48,7 +49,7 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.bias = None
+        self.bias: Variable | None = None
 
     def check_input(self, input_shape: Shape) -> None:
         if len(input_shape) < 2 or input_shape[-1] is None:

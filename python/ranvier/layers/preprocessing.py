@@ -63,7 +63,9 @@ class Normalization(Layer):
         self.axis, self.invert = axis, bool(invert)
         self.given = None if mean is None else (np.asarray(mean), np.asarray(variance))
         if self.given is not None and not np.all(self.given[1] >= 0):
-            raise ValueError(f"[Normalization] variance must not be negative; received {variance!r}")
+            raise ValueError(
+                f"[Normalization] variance must not be negative; received {variance!r}"
+            )
 
     def build(self, input_shape: Shape) -> None:
         columns = input_shape[-1] if self.axis == -1 else 1

@@ -47,8 +47,8 @@ class Reshape(Layer):
         fits = size == known if -1 not in self.target_shape else known > 0 and size % known == 0
         if not fits:
             raise ValueError(
-                f"[{self.name}] cannot reshape rows of shape {tuple(input_shape[1:])} ({size} values) "
-                f"to {self.target_shape}"
+                f"[{self.name}] cannot reshape rows of shape {tuple(input_shape[1:])} ({size} "
+                f"values) to {self.target_shape}"
             )
         return tuple(size // known if d == -1 else d for d in self.target_shape)
 

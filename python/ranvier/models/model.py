@@ -8,7 +8,7 @@ from typing import Any
 from ranvier import layers as layer_family
 from ranvier.graph import Graph, Node, SymbolicTensor
 from ranvier.layers.base import Layer, unique_name
-from ranvier.models.summary import summary
+from ranvier.models.summary import bytes_text, summary
 from ranvier.training import Trainer
 
 __all__ = ["Model"]
@@ -55,7 +55,8 @@ class Model(Trainer, Layer):
             for key, tensor in inputs.items():
                 tensor.name = key
             inputs = list(inputs.values())
-        graph = Graph(inputs, list(outputs.values()) if isinstance(outputs, Mapping) else outputs)
+        outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
+        graph = Graph(_unpacked(inputs), _unpacked(outputs))
         for tensor in graph.inputs:
             if tensor.node is not None or tensor.layer is None:
                 raise ValueError(
@@ -93,6 +94,8 @@ class Model(Trainer, Layer):
                     f"[{self.name}] received inputs {list(inputs)} but the model has {names}"
                 )
             inputs = [inputs[name] for name in names]
+        if self._graphs and self.graph(False).single_input:
+            inputs = _unpacked(inputs)
         return super().__call__(inputs, training=training)
 
     def _call_symbolic(self, inputs: Any) -> Any:
@@ -126,7 +129,9 @@ class Model(Trainer, Layer):
 
     @property
     def output(self) -> Any:
-        return self.outputs[0] if self.graph(False, self._built_shape).single_output else self.outputs
+        return (
+            self.outputs[0] if self.graph(False, self._built_shape).single_output else self.outputs
+        )
 
     @property
     def input_shape(self) -> Any:
@@ -152,12 +157,14 @@ class Model(Trainer, Layer):
         given = input_shape if isinstance(input_shape, list) else [input_shape]
         wanted = [t.shape for t in self.inputs]
         fits = len(given) == len(wanted) and all(
-            len(g) == len(w) and all(b is None or a is None or a == b for a, b in zip(g[1:], w[1:]))
-            for g, w in zip(given, wanted)
+            len(g) == len(w)
+            and all(b is None or a is None or a == b for a, b in zip(g[1:], w[1:], strict=True))
+            for g, w in zip(given, wanted, strict=True)
         )
         if not fits:
             raise ValueError(
-                f"[{self.name}] the model's input needs shape {wanted[0] if len(wanted) == 1 else wanted} "
+                f"[{self.name}] the model's input needs shape "
+                f"{wanted[0] if len(wanted) == 1 else wanted} "
                 f"but received {given[0] if len(given) == 1 else given}"
             )
 
@@ -194,14 +201,21 @@ class Model(Trainer, Layer):
             f"{[layer.name for layer in self.layers]}"
         )
 
-    def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
+    def summary(
+        self, line_length: int | None = None, print_fn: Any = None, *, memory: bool = False
+    ) -> None:
         """Print the layers with their output shapes and numbers of parameters.
 
         Args:
             line_length: width in characters.
             print_fn: called with the text instead of print.
+            memory: add what the steps recorded so far need for intermediate results, all together:
+                results whose lives do not meet share memory.
         """
-        (print_fn or print)(summary(self, line_length))
+        text = summary(self, line_length)
+        if memory:
+            text += f"\n Step memory: {bytes_text(self._pool.bytes)}"
+        (print_fn or print)(text)
 
     def get_config(self) -> dict[str, Any]:
         """The graph, from which `from_config` makes a model with new weights.
@@ -311,6 +325,11 @@ def _graph_of_forward(model: Model, input_shape: Any) -> Graph:
     return Graph(
         inputs if many else inputs[0], node.outputs if isinstance(out, list) else node.outputs[0]
     )
+
+
+def _unpacked(tensors: Any) -> Any:
+    """A list of one is that one, as in Keras."""
+    return tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
 
 
 def _item(layer: Layer) -> dict[str, Any]:

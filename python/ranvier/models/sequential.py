@@ -59,7 +59,8 @@ class Sequential(Model):
             return
         if any(other.name == layer.name for other in self._stack):
             raise ValueError(
-                f"[{self.name}] two layers cannot both be named {layer.name!r}: give one another name"
+                f"[{self.name}] two layers cannot both be named {layer.name!r}: give one another "
+                "name"
             )
         begin = self._begin
         if not self._stack and begin is None and layer.given_input_shape is not None:
@@ -113,7 +114,9 @@ class Sequential(Model):
             if not self._stack:
                 raise ValueError(f"[{self.name}] a Sequential without layers cannot be built")
             if isinstance(input_shape, list):
-                raise ValueError(f"[{self.name}] a Sequential has one input; received {input_shape}")
+                raise ValueError(
+                    f"[{self.name}] a Sequential has one input; received {input_shape}"
+                )
             self._begin = InputLayer(tuple(input_shape)[1:], dtype=self._stack[0].dtype)
             try:
                 self._connect()
@@ -128,7 +131,8 @@ class Sequential(Model):
             "name": self.name,
             "trainable": self._trainable,
             "layers": [
-                {"class_name": type(layer).__name__, "config": layer.get_config()} for layer in stack
+                {"class_name": type(layer).__name__, "config": layer.get_config()}
+                for layer in stack
             ],
         }
 

@@ -10,7 +10,7 @@ from ranvier.layers.input import InputLayer
 if TYPE_CHECKING:
     from ranvier.models.model import Model
 
-__all__ = ["summary"]
+__all__ = ["bytes_text", "summary"]
 
 
 def summary(model: Model, line_length: int | None = None) -> str:
@@ -43,7 +43,7 @@ def summary(model: Model, line_length: int | None = None) -> str:
     ):
         count = sum(v.size for v in variables)
         size = sum(v.size * (8 if v.dtype == "float64" else 4) for v in variables)
-        lines.append(f" {title} params: {count:,} ({_bytes_text(size)})")
+        lines.append(f" {title} params: {count:,} ({bytes_text(size)})")
     return "\n".join(lines)
 
 
@@ -89,7 +89,7 @@ def _count_text(layer: Layer) -> str:
 
 
 def _rule(ends: str, widths: list[int]) -> str:
-    left, dash, middle, right = ends
+    left, dash, middle, right = tuple(ends)
     return left + middle.join(dash * (w + 2) for w in widths) + right
 
 
@@ -101,7 +101,8 @@ def _line(bar: str, row: Any, widths: list[int], right: int) -> str:
     return f"{bar} " + f" {bar} ".join(cells) + f" {bar}"
 
 
-def _bytes_text(size: float) -> str:
+def bytes_text(size: float) -> str:
+    """A number of bytes for people: 18.79 KB."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1024 or unit == "GB":
             return f"{size:.2f} {unit}"

@@ -1,0 +1,17 @@
+"""What every test begins with: float32, names that count from nothing, the same seed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ranvier import config, utils
+from ranvier.layers.base import clear_names
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    config.set_floatx("float32")
+    clear_names()
+    utils.set_random_seed(20)
+    yield
+    config.set_floatx("float32")

@@ -1,0 +1,291 @@
+"""Optimizers as objects: many steps against NumPy, for every layout of variables in memory."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import reference
+from cases import DTYPES
+from ranvier import Input, Sequential, Variable, layers, optimizers
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+
+CASES = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.SGD(0.1, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(0.01),
+    "rmsprop_momentum": lambda: optimizers.RMSprop(0.01, rho=0.7, momentum=0.5, epsilon=1e-4),
+    "adam": lambda: optimizers.Adam(0.01),
+    "adam_options": lambda: optimizers.Adam(0.02, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
+}
+every_case = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+
+
+class Oracle:
+    """The same steps in float64, for one variable."""
+
+    def __init__(self, optimizer, p):
+        self.config = optimizer.get_config()
+        self.config.pop("name")
+        self.kind = type(optimizer).__name__
+        self.p = np.array(p, np.float64)
+        self.m, self.v = np.zeros_like(self.p), np.zeros_like(self.p)
+        self.steps = 0
+
+    def step(self, g):
+        c = self.config
+        self.steps += 1
+        if self.kind == "SGD":
+            self.p, self.m = reference.sgd(self.p, g, velocity=self.m, **c)
+        elif self.kind == "RMSprop":
+            self.p, self.v, self.m = reference.rmsprop(self.p, g, self.v, velocity=self.m, **c)
+        else:
+            self.p, self.m, self.v = reference.adam(
+                self.p, g, self.m, self.v, step=self.steps, **c
+            )
+
+
+def variables(dtype, *shapes):
+    r = np.random.default_rng(5)
+    return [
+        Variable(r.normal(size=s).astype(dtype), name=f"v{i}") for i, s in enumerate(shapes)
+    ]
+
+
+def compare(variables, oracles, dtype):
+    for v, oracle in zip(variables, oracles, strict=True):
+        assert v.numpy().dtype == dtype
+        rtol = 2e-5 if dtype == np.float32 else 1e-12
+        np.testing.assert_allclose(v.numpy(), oracle.p, rtol=rtol, atol=rtol)
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+@every_dtype
+@every_case
+def test_twenty_steps(make, dtype):
+    optimizer = make()
+    vs = variables(dtype, (3, 5), (5,), (), (17, 2), (1,), (4096,))
+    oracles = [Oracle(optimizer, v) for v in vs]
+    r = np.random.default_rng(6)
+    for _ in range(20):
+        gs = [r.normal(size=v.shape).astype(dtype) for v in vs]
+        optimizer.apply_gradients(list(zip(gs, vs, strict=True)))
+        for oracle, g in zip(oracles, gs, strict=True):
+            oracle.step(g)
+    compare(vs, oracles, dtype)
+    assert optimizer.iterations == 20
+    assert optimizer.variables == vs
+
+
+@every_case
+def test_variables_of_two_dtypes(make):
+    optimizer = make()
+    single, double = variables(np.float32, (3,), (4,)), variables(np.float64, (5,), (6,))
+    vs = [single[0], double[0], single[1], double[1]]
+    oracles = [Oracle(optimizer, v) for v in vs]
+    for i in range(3):
+        gs = [np.full(v.shape, 1.0 + i) for v in vs]
+        optimizer.apply_gradients(zip(gs, vs, strict=True))
+        for oracle, g in zip(oracles, gs, strict=True):
+            oracle.step(g)
+    compare(single, oracles[::2], np.float32)
+    compare(double, oracles[1::2], np.float64)
+
+
+@every_case
+def test_any_subset_in_any_order(make):
+    """Variables keep the places that the first optimizer gave them; nothing else moves."""
+    vs = variables(np.float64, (3,), (16,), (2, 2), (33,), ())
+    optimizers.SGD(0.0).apply_gradients([(np.zeros(v.shape), v) for v in vs])
+    for subset in ([0, 2], [4, 0], [3, 2, 1], [1, 2, 3], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2]):
+        optimizer = make()
+        before = [v.numpy() for v in vs]
+        oracles = {i: Oracle(optimizer, vs[i]) for i in subset}
+        for step in range(2):
+            gs = {i: np.full(vs[i].shape, 0.5 + i + step) for i in subset}
+            optimizer.apply_gradients([(gs[i], vs[i]) for i in subset])
+            for i in subset:
+                oracles[i].step(gs[i])
+        compare([vs[i] for i in subset], oracles.values(), np.float64)
+        for i, v in enumerate(vs):
+            if i not in subset:
+                np.testing.assert_array_equal(v, before[i])
+
+
+def test_variables_that_get_homes_at_different_times():
+    first, second = variables(np.float64, (3,), (5,)), variables(np.float64, (7,), (2,))
+    optimizers.SGD(1.0).apply_gradients([(np.ones(v.shape), v) for v in first])
+    everything = [first[0], second[0], first[1], second[1]]
+    before = [v.numpy() for v in everything]
+    optimizers.SGD(1.0).apply_gradients([(np.full(v.shape, 2.0), v) for v in everything])
+    for v, old in zip(everything, before, strict=True):
+        np.testing.assert_allclose(v, old - 2, rtol=1e-15)
+
+
+def test_moments_begin_anew_with_other_variables():
+    optimizer = optimizers.Adam(0.1)
+    a, b = variables(np.float64, (3,), (3,))
+    for _ in range(5):
+        optimizer.apply_gradients([(np.ones(3), a)])
+    oracle = Oracle(optimizer, b)
+    optimizer.apply_gradients([(np.ones(3), b)])
+    oracle.step(np.ones(3))
+    compare([b], [oracle], np.float64)
+    assert optimizer.iterations == 1
+    kept = optimizer.get_weights()
+    optimizer.build([b])  # the same ones again change nothing
+    for x, y in zip(optimizer.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_moments():
+    v = variables(np.float64, (2,))
+    for make, count in [
+        (CASES["sgd"], 0),
+        (CASES["momentum"], 1),
+        (CASES["rmsprop"], 1),
+        (CASES["rmsprop_momentum"], 2),
+        (CASES["adam"], 2),
+    ]:
+        optimizer = make()
+        assert optimizer.get_weights() == []
+        optimizer.apply_gradients([(np.array([1.0, -2.0]), v[0])])
+        moments = optimizer.get_weights()
+        assert len(moments) == count
+        assert all(m.shape == (2,) and m.all() for m in moments)
+
+
+# --- learning rate and steps ----------------------------------------------------------------------
+
+
+@every_case
+def test_learning_rate_can_change_at_any_time(make):
+    optimizer = make()
+    (v,) = variables(np.float64, (4,))
+    oracle = Oracle(optimizer, v)
+    for rate in (0.1, 0.05, 0.0, 0.2):
+        optimizer.learning_rate = rate
+        oracle.config["learning_rate"] = rate
+        assert optimizer.learning_rate == rate
+        optimizer.apply_gradients([(np.ones(4), v)])
+        oracle.step(np.ones(4))
+    compare([v], [oracle], np.float64)
+
+
+@pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf, "fast", None])
+def test_bad_learning_rates(bad):
+    for cls in (optimizers.SGD, optimizers.RMSprop, optimizers.Adam):
+        with pytest.raises(ValueError, match="learning_rate must be a number >= 0; received"):
+            cls(learning_rate=bad)
+    optimizer = optimizers.Adam(0.5)
+    with pytest.raises(ValueError, match=r"\[adam\] learning_rate must be a number >= 0"):
+        optimizer.learning_rate = bad
+    assert optimizer.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value"),
+    [
+        (optimizers.SGD, "momentum", -0.1),
+        (optimizers.SGD, "momentum", 1.1),
+        (optimizers.SGD, "momentum", "heavy"),
+        (optimizers.RMSprop, "rho", 1.0),
+        (optimizers.RMSprop, "rho", np.nan),
+        (optimizers.RMSprop, "momentum", -1),
+        (optimizers.RMSprop, "epsilon", -1e-7),
+        (optimizers.Adam, "beta_1", 1.0),
+        (optimizers.Adam, "beta_2", -0.5),
+        (optimizers.Adam, "epsilon", "small"),
+        (optimizers.Adam, "epsilon", np.inf),
+    ],
+)
+def test_bad_arguments(cls, name, value):
+    with pytest.raises(ValueError, match=rf"\[{cls.__name__}\] {name} must be .*received {name}="):
+        cls(**{name: value})
+
+
+def test_gradients_of_the_wrong_shape_change_nothing():
+    optimizer = optimizers.Adam(0.1)
+    vs = variables(np.float64, (3,), (2, 2))
+    before = [v.numpy() for v in vs]
+    with pytest.raises(ValueError, match=r"\[adam\] the gradient of v1 has shape \(4,\) but the"):
+        optimizer.apply_gradients([(np.ones(3), vs[0]), (np.ones(4), vs[1])])
+    for v, old in zip(vs, before, strict=True):
+        np.testing.assert_array_equal(v, old)
+    assert optimizer.iterations == 0
+
+
+def test_base_class():
+    class Nothing(optimizers.Optimizer):
+        pass
+
+    (v,) = variables(np.float64, (3,))
+    with pytest.raises(NotImplementedError, match=r"\[nothing\] Nothing must define update"):
+        Nothing(0.1).apply_gradients([(np.ones(3), v)])
+
+
+# --- names and configs ----------------------------------------------------------------------------
+
+
+@every_case
+def test_config_round_trip(make):
+    optimizer = make()
+    optimizer.learning_rate = 0.125
+    again = optimizers.deserialize(json.loads(json.dumps(optimizers.serialize(optimizer))))
+    assert type(again) is type(optimizer) and again.get_config() == optimizer.get_config()
+    assert again.learning_rate == 0.125 and again.iterations == 0
+
+
+def test_get():
+    for name, cls in {
+        "sgd": optimizers.SGD,
+        "SGD": optimizers.SGD,
+        "rmsprop": optimizers.RMSprop,
+        "RMSprop": optimizers.RMSprop,
+        "adam": optimizers.Adam,
+        "Adam": optimizers.Adam,
+    }.items():
+        assert type(optimizers.get(name)) is cls
+    assert type(optimizers.get(optimizers.Adam)) is optimizers.Adam
+    own = optimizers.SGD(0.5)
+    assert optimizers.get(own) is own
+    with pytest.raises(ValueError, match=r"\[optimizer\] unknown optimizer 'adamax_'; known are"):
+        optimizers.get("adamax_")
+    with pytest.raises(ValueError, match=r"\[optimizer\] expected a name, a config or a Optimizer"):
+        optimizers.get(0.01)
+
+
+def test_defaults_are_those_of_keras():
+    assert optimizers.SGD().get_config() == {
+        "learning_rate": 0.01, "name": "sgd", "momentum": 0.0, "nesterov": False,
+    }  # fmt: skip
+    config = optimizers.RMSprop().get_config()
+    config.pop("name")
+    assert config == {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
+    config = optimizers.Adam().get_config()
+    config.pop("name")
+    assert config == {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+
+
+# --- in a model -----------------------------------------------------------------------------------
+
+
+@every_case
+def test_gradients_of_a_step_have_the_dtype_of_their_variables(make):
+    model = Sequential(
+        [Input((3,), dtype="float64"), layers.Dense(2, dtype="float64"), layers.Dense(1)]
+    )
+    model.compile(make(), "mse")
+    model.train_on_batch(np.ones((4, 3)), np.ones((4, 1)))
+    assert [g.dtype for g in model.optimizer.gradients] == ["float64"] * 2 + ["float32"] * 2
+    assert [g.shape for g in model.optimizer.gradients] == [(3, 2), (2,), (2, 1), (1,)]
+    per_variable = model.optimizer.slots
+    dtypes = [np.float64] * 2 * per_variable + [np.float32] * 2 * per_variable
+    assert [m.dtype for m in model.optimizer.get_weights()] == dtypes
+    assert model.optimizer.iterations == 1
