@@ -60,9 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     error = np.mean((x - y) ** 2)
     print(f"\nmean squared error over {len(x)} rows, {epochs} epochs of one row a step")
     print(f"  before training      {before:.5f}")
-    print(
-        f"  each column's mean   {x.var(axis=0).mean():.5f}  (the best without looking at the row)"
-    )
+    print(f"  each column's mean   {x.var(axis=0).mean():.5f}  (the best without seeing the row)")
     print(f"  after training       {error:.5f}")
     np.set_printoptions(precision=2, suppress=True, floatmode="fixed", linewidth=100)
     print(f"\nthe first row     {x[0]}\nreconstructed as  {y[0]}")

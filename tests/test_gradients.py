@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 import reference
-from ranvier import Input, Model, Sequential, check_gradients, config, layers, losses, ops, optimizers
+from ranvier import (
+    Input,
+    Model,
+    Sequential,
+    check_gradients,
+    config,
+    layers,
+    losses,
+    ops,
+    optimizers,
+)
 from ranvier._core import Buffer
 from reference import ACTIVATIONS, central_difference
 
@@ -256,9 +266,7 @@ def test_functional_model_of_several_inputs_and_outputs():
     h = layers.Dense(4, activation="elu", name="h")(a)
     both = Times()([h, b])
     model = Model([a, b], [layers.Dense(2, name="p")(both), layers.Softmax()(both), h])
-    check(
-        model, [draw(5, 3), draw(5, 4)], "h/kernel", "h/bias", "p/kernel", "p/bias"
-    )
+    check(model, [draw(5, 3), draw(5, 4)], "h/kernel", "h/bias", "p/kernel", "p/bias")
 
 
 def test_shared_layer():
@@ -350,7 +358,9 @@ def test_wrong_backward_fails(how, name):
 
 
 def test_gradient_of_the_wrong_shape_fails():
-    with pytest.raises(ValueError, match=r"\[wrong\] backward returned a gradient of shape \(4, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"\[wrong\] backward returned a gradient of shape \(4, 1\)"
+    ):
         check_gradients(Wrong("shape"), draw(4, 3))
 
 
@@ -379,9 +389,12 @@ def test_tolerance_step_and_samples():
     assert check_gradients(layer, draw(4, 3), tolerance=1e-3)["input"] > 1e-6
     errors = check_gradients(layers.Dense(64), draw(40, 40), samples=5)
     assert max(errors.values()) < TOLERANCE
-    assert check_gradients(layers.Activation("exponential"), draw(2, 3), step=1e-2, tolerance=1)[
-        "input"
-    ] > 1e-6  # a step so wide is visibly not a derivative
+    assert (
+        check_gradients(layers.Activation("exponential"), draw(2, 3), step=1e-2, tolerance=1)[
+            "input"
+        ]
+        > 1e-6
+    )  # a step so wide is visibly not a derivative
 
 
 def test_values_are_restored():
@@ -450,7 +463,9 @@ def test_loss(loss, y, p):
     assert_near(dy.numpy(), central_difference(f, y_pred))
 
 
-@pytest.mark.parametrize("loss", [losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy])
+@pytest.mark.parametrize(
+    "loss", [losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy]
+)
 @pytest.mark.parametrize("through", ["Softmax", "Activation", "Dense"])
 def test_softmax_and_crossentropy_as_one(loss, through):
     """The gradient that comes out below the softmax, in value what the two do apart."""
@@ -471,8 +486,10 @@ def test_softmax_and_crossentropy_as_one(loss, through):
         return value.view()[0], backward(dy).numpy(), y.numpy()
 
     value, dz, y = walk(z)
-    oracle = reference.sparse_categorical_crossentropy if loss.labels else (
-        reference.categorical_crossentropy
+    oracle = (
+        reference.sparse_categorical_crossentropy
+        if loss.labels
+        else (reference.categorical_crossentropy)
     )
     np.testing.assert_allclose(value, oracle(y_true, y), rtol=1e-12)
     assert_near(dz, central_difference(lambda a: walk(a)[0], z))
@@ -532,7 +549,9 @@ def test_step_with_every_loss(loss, y, p):
     check_step(model, draw(6, 3), targets(y, 6, 4))
 
 
-@pytest.mark.parametrize("loss", [losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy])
+@pytest.mark.parametrize(
+    "loss", [losses.CategoricalCrossentropy, losses.SparseCategoricalCrossentropy]
+)
 def test_step_where_the_softmax_has_another_reader(loss):
     """One gradient comes to the softmax's input, the other to its output."""
     x = Input((3,))
@@ -553,9 +572,7 @@ def test_step_with_an_activity_penalty_on_the_softmax(loss):
 
 
 def test_step_of_softmax_that_is_reshaped_before_the_loss():
-    model = Sequential(
-        [Input((3,)), layers.Dense(6, activation="softmax"), layers.Reshape((2, 3))]
-    )
+    model = Sequential([Input((3,)), layers.Dense(6, activation="softmax"), layers.Reshape((2, 3))])
     model.compile(optimizers.SGD(1.0), "categorical_crossentropy")
     check_step(model, draw(4, 3), targets("distribution", 8, 3).reshape(4, 2, 3))
 

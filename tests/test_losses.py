@@ -172,7 +172,9 @@ def test_labels_out_of_range(bad):
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
 def test_labels_that_are_not_whole(bad):
-    with pytest.raises(ValueError, match=r"\[sparse_categorical_crossentropy\] labels must be whole"):
+    with pytest.raises(
+        ValueError, match=r"\[sparse_categorical_crossentropy\] labels must be whole"
+    ):
         losses.SparseCategoricalCrossentropy()(np.array([0, bad]), share(2, 3))
 
 
@@ -212,7 +214,9 @@ def test_config_round_trip(cls):
 def test_unknown_names():
     with pytest.raises(ValueError, match=r"\[loss\] unknown loss 'huber_'; known are .*mse"):
         losses.get("huber_")
-    with pytest.raises(ValueError, match=r"\[loss\] expected a name, a config or a Loss; received 5"):
+    with pytest.raises(
+        ValueError, match=r"\[loss\] expected a name, a config or a Loss; received 5"
+    ):
         losses.get(5)
     with pytest.raises(ValueError, match="unknown loss 'Mine'"):
         losses.get({"class_name": "Mine", "config": {}})

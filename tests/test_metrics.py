@@ -76,7 +76,11 @@ def test_batches_are_added_up_by_rows():
 
 
 def test_shapes_that_do_not_fit():
-    for metric in (metrics.MeanSquaredError(), metrics.BinaryAccuracy(), metrics.CategoricalAccuracy()):
+    for metric in (
+        metrics.MeanSquaredError(),
+        metrics.BinaryAccuracy(),
+        metrics.CategoricalAccuracy(),
+    ):
         with pytest.raises(ValueError, match=rf"\[{metric.name}\] y_true has shape \(5, 1\)"):
             metric(share(5, 1), share(5, 3))
         assert metric.result() == 0
@@ -167,7 +171,9 @@ def test_metrics_of_an_epoch_begin_anew():
 
 def test_metrics_by_output():
     x = Input((4,))
-    model = Model(x, [layers.Dense(2, name="a")(x), layers.Dense(3, activation="softmax", name="b")(x)])
+    model = Model(
+        x, [layers.Dense(2, name="a")(x), layers.Dense(3, activation="softmax", name="b")(x)]
+    )
     data, y, c = share(12, 4), share(12, 2), labels(12)
     model.compile(
         "sgd",

@@ -211,6 +211,21 @@ def test_an_input_that_two_layers_read_and_an_output_given_twice():
     assert_near(r, 2 * p)
 
 
+def test_a_list_of_one_is_that_one():
+    x, z = Input((3,)), Input((3,))
+    model = Model(inputs=[x], outputs=[layers.Dense(2)(x)])
+    data = draw(4, 3)
+    expected = dense(data, model.layers[-1])
+    for found in (model.predict(data), model.predict([data]), model(data), model([data])):
+        assert_near(found, expected)
+    assert_near(model([data], training=True), expected)
+    outer = Model(z, [model(z), model([z])])
+    for found in outer.predict(data):
+        assert_near(found, expected)
+    model.compile("sgd", ["mse"])
+    model.fit([data], [draw(4, 2)], verbose=0)
+
+
 def test_an_input_can_be_an_output():
     x = Input((3,))
     data = draw(4, 3).astype(np.float32)
@@ -267,12 +282,12 @@ def test_graphs_that_cannot_be():
     with pytest.raises(ValueError, match=r"inputs must come from Input\(...\)"):
         Model(y, layers.Dense(1)(y))
     with pytest.raises(ValueError, match="must be symbolic tensors, .*; received ndarray"):
-        Model(x, [np.ones(3)])
+        Model(x, [x, np.ones(3)])
     with pytest.raises(ValueError, match="inputs and outputs must be given together"):
         Model(x)
     with pytest.raises(TypeError, match="a symbolic tensor has no values"):
         np.square(y)
-    with pytest.raises(TypeError, match=r"\[dense_1\] arrays and symbolic tensors cannot be mixed"):
+    with pytest.raises(TypeError, match="arrays and symbolic tensors cannot be mixed"):
         layers.Dense(1)([y, np.ones((2, 2))])
 
 

@@ -44,16 +44,12 @@ class Oracle:
         elif self.kind == "RMSprop":
             self.p, self.v, self.m = reference.rmsprop(self.p, g, self.v, velocity=self.m, **c)
         else:
-            self.p, self.m, self.v = reference.adam(
-                self.p, g, self.m, self.v, step=self.steps, **c
-            )
+            self.p, self.m, self.v = reference.adam(self.p, g, self.m, self.v, step=self.steps, **c)
 
 
 def variables(dtype, *shapes):
     r = np.random.default_rng(5)
-    return [
-        Variable(r.normal(size=s).astype(dtype), name=f"v{i}") for i, s in enumerate(shapes)
-    ]
+    return [Variable(r.normal(size=s).astype(dtype), name=f"v{i}") for i, s in enumerate(shapes)]
 
 
 def compare(variables, oracles, dtype):

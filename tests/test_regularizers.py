@@ -39,7 +39,10 @@ def pair(dtype=np.float64, **arguments):
     models = []
     for extra in ({}, arguments):
         model = Sequential(
-            [Input((3,), dtype=dtype), layers.Dense(4, bias_initializer="normal", dtype=dtype, **extra)]
+            [
+                Input((3,), dtype=dtype),
+                layers.Dense(4, bias_initializer="normal", dtype=dtype, **extra),
+            ]
         )
         model.compile(optimizers.SGD(1.0), "mse")
         models.append(model)
@@ -100,7 +103,9 @@ def test_bad_factors(bad):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r"\[regularizer\] unknown regularizer 'l3'; known are l1,"):
+    with pytest.raises(
+        ValueError, match=r"\[regularizer\] unknown regularizer 'l3'; known are l1,"
+    ):
         layers.Dense(1, kernel_regularizer="l3")
     with pytest.raises(ValueError, match=r"\[regularizer\] expected a name, a config"):
         layers.Dense(1, activity_regularizer=0.01)
@@ -232,7 +237,10 @@ def test_penalty_on_the_output_is_divided_by_the_rows_of_each_batch(kind):
 
 def test_penalty_on_sequences_is_divided_by_the_batch_alone():
     model = Sequential(
-        [Input((5, 3), dtype="float64"), layers.Dense(2, activity_regularizer="l1", dtype="float64")]
+        [
+            Input((5, 3), dtype="float64"),
+            layers.Dense(2, activity_regularizer="l1", dtype="float64"),
+        ]
     )
     model.compile("sgd", "mse")
     x = draw(4, 5, 3)
@@ -293,7 +301,9 @@ def test_each_use_of_a_shared_layer_is_penalised():
     data = draw(4, 3)
     p, q = model.predict(data)
     value = model.evaluate(data, [p, q], verbose=0)[0]
-    assert value == pytest.approx((penalty(regularizers.L2(), p) + penalty(regularizers.L2(), q)) / 4)
+    assert value == pytest.approx(
+        (penalty(regularizers.L2(), p) + penalty(regularizers.L2(), q)) / 4
+    )
 
 
 def test_loss_weights_leave_penalties_alone():
@@ -319,7 +329,9 @@ def test_calling_and_predicting_know_no_penalties():
     np.testing.assert_array_equal(model(x, training=True), plain(x, training=True))
 
 
-@pytest.mark.xfail(strict=True, reason="Graph.backward passes by a nested model whose output nobody wants")
+@pytest.mark.xfail(
+    strict=True, reason="Graph.backward passes by a nested model whose output nobody wants"
+)
 def test_penalty_inside_a_nested_model_whose_output_has_no_loss():
     encoder = Sequential([Input((3,)), layers.Dense(2, activity_regularizer="l2")])
     x = Input((3,))

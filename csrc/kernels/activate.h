@@ -29,6 +29,7 @@ RANVIER_INLINE Vec<T> apply(Vec<T> x, [[maybe_unused]] T alpha) {
   if constexpr (f == Activation::hard_sigmoid) {
     return at_most<T>(at_least<T>(fma(x, splat<T>(T(1.0 / 6)), splat<T>(T(0.5))), Vec<T>{}), splat<T>(T(1)));
   }
+  if constexpr (f == Activation::cap) return at_most<T>(x, splat<T>(alpha));
   if constexpr (f == Activation::gelu) return T(0.5) * x * (T(1) + erf<T>(x * T(kSqrtHalf)));
   if constexpr (f == Activation::silu) return x / (T(1) + exp<T>(-x));
 }
@@ -48,6 +49,7 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
   if constexpr (f == Activation::softplus) return -expm1<T>(-y);  // sigmoid(x) = 1 - e^-y
   if constexpr (f == Activation::exponential) return y;
   if constexpr (f == Activation::hard_sigmoid) return ((y > zero) & (y < one)) ? splat<T>(T(1.0 / 6)) : zero;
+  if constexpr (f == Activation::cap) return y < alpha ? one : zero;
   if constexpr (f == Activation::gelu) {
     const Vec<T> density = T(kInvSqrt2Pi) * exp<T>(T(-0.5) * x * x);
     return fma(x, density, T(0.5) * (one + erf<T>(x * T(kSqrtHalf))));
@@ -61,7 +63,7 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
 // Every activation with a value for each element (softmax works on rows and has kernels of its own).
 #define RANVIER_EACH_ACTIVATION(CASE)                                                                          \
   CASE(linear) CASE(relu) CASE(leaky_relu) CASE(sigmoid) CASE(tanh) CASE(elu) CASE(selu) CASE(softplus)        \
-  CASE(exponential) CASE(hard_sigmoid) CASE(gelu) CASE(silu)
+  CASE(exponential) CASE(hard_sigmoid) CASE(cap) CASE(gelu) CASE(silu)
 
 // y[0..n) = f(x[0..n)); x may be y.
 template <class T, Activation f>

@@ -41,7 +41,8 @@ constexpr int kWideVectors = 8;
 struct Blocks {
   int64_t tiles, panels;        // of C
   int64_t down, across;         // of a block
-  int64_t blocks_down, blocks;  // of C
+  int64_t blocks_down, blocks_across, blocks;  // of C
+  bool by_rows;                                // the order of the blocks
   int vectors;                  // of a panel
 };
 template <class T>
@@ -55,7 +56,12 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.down = large ? kBlockTiles : 1;
   b.across = large ? kBlockPanels : 1;
   b.blocks_down = large ? chunks_of(b.tiles, kBlockTiles) : b.tiles;
-  b.blocks = b.blocks_down * (large ? chunks_of(b.panels, kBlockPanels) : b.panels);
+  b.blocks_across = large ? chunks_of(b.panels, kBlockPanels) : b.panels;
+  b.blocks = b.blocks_down * b.blocks_across;
+  // Where all of B stays in the cache, threads take rows of C: a kernel's gradient is then written by the thread whose
+  // optimizer step reads it. Elsewhere they take columns, and each reads its own part of B alone.
+  constexpr int64_t kSmall = 32768;
+  b.by_rows = g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall;
   return b;
 }
 
@@ -197,8 +203,8 @@ void copy_rows(T* to, const T* a, int64_t a_row, int64_t a_column, int64_t rows,
   }
 }
 
-// Chunks are blocks of C, down first: the panels of B stay in the cache. Rows are shared out evenly, so that 32 rows are
-// three tiles of 11, 11 and 10 and not two full ones and a thin one.
+// Chunks are blocks of C. Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full
+// ones and a thin one.
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   const Blocks blocks = blocks_of<T>(g);
@@ -210,9 +216,10 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   alignas(64) T copied[kBlockTiles * kRows * kDepth<T> + kLanes<T>];
 
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t column_of_blocks = blocks.blocks_down == 1 ? chunk : chunk / blocks.blocks_down;
-    const int64_t tile_0 = (chunk - column_of_blocks * blocks.blocks_down) * blocks.down;
-    const int64_t panel_0 = column_of_blocks * blocks.across;
+    const int64_t inner = blocks.by_rows ? blocks.blocks_across : blocks.blocks_down;
+    const int64_t slow = inner == 1 ? chunk : chunk / inner, fast = chunk - slow * inner;
+    const int64_t tile_0 = (blocks.by_rows ? slow : fast) * blocks.down;
+    const int64_t panel_0 = (blocks.by_rows ? fast : slow) * blocks.across;
     const int64_t tile_1 = tile_0 + blocks.down < blocks.tiles ? tile_0 + blocks.down : blocks.tiles;
     const int64_t panel_1 = panel_0 + blocks.across < blocks.panels ? panel_0 + blocks.across : blocks.panels;
 

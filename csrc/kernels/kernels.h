@@ -27,7 +27,7 @@ inline constexpr int64_t chunks_of(int64_t n, int64_t size) { return (n + size -
 // --- dense -----------------------------------------------------------------------------------------------------------
 
 enum class Activation : int {
-  linear, relu, leaky_relu, sigmoid, tanh, elu, selu, softplus, exponential, hard_sigmoid,  // derivative from y
+  linear, relu, leaky_relu, sigmoid, tanh, elu, selu, softplus, exponential, hard_sigmoid, cap,  // derivative from y
   gelu, silu,                                                                              // derivative from x
   softmax,                                                                                 // by rows, kernels of its own
 };

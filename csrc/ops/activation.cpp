@@ -7,10 +7,11 @@ namespace ranvier::ops {
 namespace {
 
 constexpr const char* kNames[kActivations] = {"linear",   "relu",        "leaky_relu",   "sigmoid", "tanh", "elu", "selu",
-                                              "softplus", "exponential", "hard_sigmoid", "gelu",    "silu", "softmax"};
+                                              "softplus", "exponential", "hard_sigmoid", "cap", "gelu",    "silu", "softmax"};
 
 double cost_of(const Tensor& t, Activation f) {
-  const bool cheap = f == Activation::linear || f == Activation::relu || f == Activation::leaky_relu;
+  const bool cheap = f == Activation::linear || f == Activation::relu || f == Activation::leaky_relu ||
+                     f == Activation::cap;
   return static_cast<double>(t.size()) * (cheap ? 0.1 : 0.5) * (t.dtype == DType::f64 ? 2 : 1);
 }
 

@@ -63,8 +63,8 @@ def dense(
         w: (K, N).
         b: (N,), or None for no bias.
         activation: f, one of linear, relu, leaky_relu, sigmoid, tanh, softmax, elu, selu, gelu,
-            silu, softplus, exponential, hard_sigmoid.
-        alpha: slope of leaky_relu (0.2 if None) or scale of elu (1.0 if None).
+            silu, softplus, exponential, hard_sigmoid, cap.
+        alpha: slope of leaky_relu (0.2 if None), scale of elu or bound of cap (1.0 if None).
         out: where to write y; must not share memory with an input.
 
     Returns:
@@ -112,7 +112,7 @@ def activation(
     Args:
         x: any shape.
         name: f, as in `dense`. gelu is x * (1 + erf(x / sqrt 2)) / 2; hard_sigmoid is x / 6 + 1/2
-            cut to [0, 1].
+            cut to [0, 1]; cap is min(x, alpha).
         alpha: as in `dense`.
         out: where to write y; may be x itself.
 

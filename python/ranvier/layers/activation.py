@@ -63,13 +63,10 @@ class ReLU(Layer):
             return y, lambda dy: ops.activation_backward(
                 dy, x, y, "leaky_relu", alpha=self.negative_slope
             )
-        # min(y, m) = m - max(m - y, 0)
-        below = ops.affine(y, -1.0, self.max_value)
-        rest = ops.activation(below, "relu")
-        cut = ops.affine(rest, -1.0, self.max_value)
+        cut = ops.activation(y, "cap", alpha=self.max_value)
 
         def backward(dy):
-            dy = ops.activation_backward(dy, below, rest, "relu")
+            dy = ops.activation_backward(dy, y, cut, "cap", alpha=self.max_value)
             return ops.activation_backward(dy, x, y, "leaky_relu", alpha=self.negative_slope)
 
         return cut, backward
