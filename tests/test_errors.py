@@ -58,12 +58,11 @@ def object_rows():
 
 BAD_X = {
     "rank_1": (draw(8), ValueError, r"x has shape \(8,\) but net needs \(None, 3\)$"),
-    "one_row": (draw(3), ValueError, r"x has shape \(3,\) but net needs .*: for one row use x\[None\]"),
+    "one_row": (draw(3), ValueError, r"x has shape \(3,\) but .*: for one row use x\[None\]"),
     "rank_3": (draw(8, 3, 1), ValueError, r"x has shape \(8, 3, 1\) but net needs \(None, 3\)"),
     "too_wide": (draw(8, 4), ValueError, r"x has shape \(8, 4\) but net needs \(None, 3\)"),
     "too_narrow": (draw(8, 1), ValueError, r"x has shape \(8, 1\) but net needs \(None, 3\)"),
     "two_inputs": ((X, X), ValueError, "net has 1 inputs but 2 arrays were given"),
-    "no_inputs": ((), ValueError, ""),
     "empty": (draw(0, 3), ValueError, r"x is empty: it has shape \(0, 3\); at least one row"),
     "number": (3.0, ValueError, "x must have rows; received a single number"),
     "nothing": (None, TypeError, "x has dtype object; use numbers"),
@@ -72,14 +71,14 @@ BAD_X = {
     "complex": (X + 1j, TypeError, "x has dtype complex128; use numbers"),
     "dates": (np.full((8, 3), "2020", "M8[s]"), TypeError, r"x has dtype datetime64\[s\]"),
     "long_double": (X.astype(np.longdouble), TypeError, "x has dtype (float128|longdouble)"),
-    "ragged": ([[1.0, 2, 3], [1.0]], ValueError, "not a rectangular array|different numbers of rows"),
+    "ragged": ([[1.0, 2, 3], [1.0]], ValueError, "rectangular array|different numbers of rows"),
     "generator": (a_generator(), TypeError, "x is a generator; give arrays"),
     "iterator": (iter([X]), TypeError, "x is a generator; give arrays"),
     "wrong_keys": ({"pixels": X}, ValueError, r"x has keys \['pixels'\] but the inputs are \['inp"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in BAD_X if n != "no_inputs"])
+@pytest.mark.parametrize("name", BAD_X)
 def test_bad_x(name):
     x, error, text = BAD_X[name]
     if name == "long_double" and np.dtype(np.longdouble).itemsize == 8:
@@ -130,7 +129,10 @@ def test_bad_y(name):
 
 
 BAD_LABELS = {
-    "too_large": ([0, 1, 2, 0, 0, 0, 0, 0], r"label 2 is out of range: the model has 2 outputs, so "),
+    "too_large": (
+        [0, 1, 2, 0, 0, 0, 0, 0],
+        r"label 2 is out of range: the model has 2 outputs, so ",
+    ),
     "negative": ([0, 1, -1, 0, 0, 0, 0, 0], r"label -1 is out of range: .*from 0 to 1"),
     "huge": ([0, 1, 2**40, 0, 0, 0, 0, 0], f"label {2**40} is out of range"),
     "fraction": ([0, 1, 0.5, 0, 0, 0, 0, 0], "labels must be whole numbers; y has dtype float64"),
@@ -184,7 +186,7 @@ def test_a_model_goes_on_after_a_refused_call_as_if_nothing_had_been():
         model.fit(X, Y, batch_size=3, verbose=0, shuffle=False)
         twin.fit(X, Y, batch_size=3, verbose=0, shuffle=False)
         for x, y in ((draw(8, 4), Y), (X, draw(8, 768)), (X, None), (draw(0, 3), draw(0, 2))):
-            refused(model, lambda x=x, y=y: model.fit(x, y, verbose=0), ValueError, "")
+            refused(model, lambda x=x, y=y: model.fit(x, y, verbose=0), ValueError, r"^\[")
         assert state(model) == state(twin), i
 
 
@@ -260,9 +262,13 @@ def test_bad_targets_of_several(y, text):
 
 def test_calling_with_wrong_inputs():
     model = pair()
-    with pytest.raises(ValueError, match=r"\[pair\] received inputs \['a'\] but the model has \['a',"):
+    with pytest.raises(
+        ValueError, match=r"\[pair\] received inputs \['a'\] but the model has \['a',"
+    ):
         model({"a": X})
-    with pytest.raises(ValueError, match=r"\[pair\] the model's input needs shape \[\(None, 3\), .*"):
+    with pytest.raises(
+        ValueError, match=r"\[pair\] the model's input needs shape \[\(None, 3\), .*"
+    ):
         model([Input((3,)), Input((4,))])
     with pytest.raises(ValueError, match=r"\[net\] the model's input needs shape \(None, 3\) but "):
         net()(Input((4,)))
@@ -299,9 +305,7 @@ def test_bad_batch_size(bad):
 )
 def test_bad_validation_split(split, text):
     model = net()
-    refused(
-        model, lambda: model.fit(X, Y, validation_split=split, verbose=0), ValueError, text
-    )
+    refused(model, lambda: model.fit(X, Y, validation_split=split, verbose=0), ValueError, text)
 
 
 @pytest.mark.parametrize("bad", [X, (X,), (X, Y, Y), 5])
@@ -361,8 +365,14 @@ def test_compile_without_a_loss():
         ({"optimizer": "sdg"}, r"\[optimizer\] unknown optimizer 'sdg'; known are adam, .*sgd"),
         ({"optimizer": 0.01}, r"\[optimizer\] expected a name, a config or a Optimizer"),
         ({"loss": "msee"}, r"\[loss\] unknown loss 'msee'; known are .*A class of your own"),
-        ({"loss": lambda t, p: 0}, r"\[loss\] expected a name, a config or a Loss; received <funct"),
-        ({"loss": ["mse", "mae"]}, r"\[compile\] loss has 2 items but the model has outputs \['den"),
+        (
+            {"loss": lambda t, p: 0},
+            r"\[loss\] expected a name, a config or a Loss; received <funct",
+        ),
+        (
+            {"loss": ["mse", "mae"]},
+            r"\[compile\] loss has 2 items but the model has outputs \['den",
+        ),
         ({"loss": {"q": "mse"}}, r"\[compile\] loss has keys \['q'\] but the outputs are \['dense"),
         ({"loss": "mse", "loss_weights": [1, 2]}, "loss_weights has 2 items but the model has"),
         ({"loss": "mse", "metrics": {"q": "mse"}}, r"\[compile\] metrics has keys \['q'\]"),
@@ -415,10 +425,14 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_batch(value):
     model = net()
     model.compile(optimizers.SGD(0.0), "mse")
     x, y = (spoilt(5), Y) if np.isnan(value) else (X, np.where(X[:, :2] == X[5, :2], value, Y))
-    text = r"the loss is not finite from batch 3 on: look for bad values in the data \(np.isfinite\)"
+    text = (
+        r"the loss is not finite from batch 3 on: look for bad values in the data \(np.isfinite\)"
+    )
     with pytest.warns(RuntimeWarning, match=r"\[evaluate\] " + text):
         assert not np.isfinite(model.evaluate(x, y, batch_size=2, verbose=0))
-    with pytest.warns(RuntimeWarning, match=r"\[fit\] the loss is not finite from batch 3 of epoch 1"):
+    with pytest.warns(
+        RuntimeWarning, match=r"\[fit\] the loss is not finite from batch 3 of epoch 1"
+    ):
         model.fit(x, y, batch_size=2, verbose=0, shuffle=False)
     with pytest.warns(RuntimeWarning, match=r"\[train_on_batch\] .* from batch 1 on"):
         model.train_on_batch(x, y)
@@ -438,7 +452,6 @@ def test_a_loss_that_runs_away_is_reported_in_its_epoch():
     assert len(found) == len(epochs)
     for warning, epoch in zip(found, epochs, strict=True):
         assert epoch in str(warning.message) and warning.category is RuntimeWarning
-        assert warning.filename == __file__
 
 
 def test_finite_losses_are_not_reported():
@@ -448,11 +461,18 @@ def test_finite_losses_are_not_reported():
 
 
 @pytest.mark.xfail(strict=True, reason="the warning points into training.py")
-def test_the_warning_points_to_the_call():
+@pytest.mark.parametrize("what", ["fit", "train_on_batch", "test_on_batch"])
+def test_the_warning_points_to_the_call(what):
     model = net()
     with pytest.warns(RuntimeWarning) as found:
-        model.train_on_batch(spoilt(0), Y)
+        getattr(model, what)(spoilt(0), Y, **({"verbose": 0} if what == "fit" else {}))
     assert found[0].filename == __file__
+
+
+@pytest.mark.xfail(strict=True, raises=IndexError, reason="the first of no inputs is asked for")
+def test_no_inputs_at_all():
+    model = net()
+    refused(model, lambda: model.predict(()), ValueError, r"\[predict\]")
 
 
 # --- layers ---------------------------------------------------------------------------------------
@@ -466,26 +486,26 @@ def test_the_warning_points_to_the_call():
         (lambda: layers.Dense(2.0), r"\[Dense\] units must be .*; received units=2.0"),
         (lambda: layers.Dense(True), r"\[Dense\] units must be .*; received units=True"),
         (lambda: layers.Dense("8"), r"\[Dense\] units must be .*; received units='8'"),
-        (lambda: layers.Dense(2, activation="rleu"), r"\[activation\] unknown activation 'rleu'; use"),
-        (lambda: layers.Dense(2, activation=np.tanh), r"unknown activation <ufunc 'tanh'>.*or a layer"),
+        (lambda: layers.Dense(2, activation="rleu"), r"\[activation\] unknown activation 'rleu'"),
+        (lambda: layers.Dense(2, activation=np.tanh), r"activation <ufunc 'tanh'>.*or a layer"),
         (lambda: layers.Activation("swoosh"), r"\[activation\] unknown activation 'swoosh'"),
-        (lambda: layers.Dense(2, kernel_initializer="glort"), r"\[initializers\] unknown init.*glort"),
-        (lambda: layers.Dense(2, kernel_regularizer="l5"), r"\[regularizer\] unknown regularizer 'l5'"),
-        (lambda: layers.Dense(2, dtype="float16"), r"dtype must be float32 or float64; received 'floa"),
+        (lambda: layers.Dense(2, kernel_initializer="glort"), r"\[initializers\] .*'glort'"),
+        (lambda: layers.Dense(2, kernel_regularizer="l5"), r"\[regularizer\] unknown .*'l5'"),
+        (lambda: layers.Dense(2, dtype="float16"), r"float32 or float64; received 'float16'"),
         (lambda: layers.Dense(2, name=3), r"\[Dense\] name must be a string; received 3"),
-        (lambda: layers.Dropout(1.0), r"\[Dropout\] rate must be a number from 0 to below 1; received"),
+        (lambda: layers.Dropout(1.0), r"\[Dropout\] rate must be a number from 0 to below 1"),
         (lambda: layers.Dropout(-0.1), r"\[Dropout\] rate must be .*received rate=-0.1"),
         (lambda: layers.Dropout("half"), r"\[Dropout\] rate must be .*received rate='half'"),
         (lambda: layers.Dropout(0.5, seed=-1), r"\[Dropout\] seed must be None or an integer >= 0"),
-        (lambda: layers.ReLU(max_value=-1), r"\[ReLU\] max_value must not be negative; received -1"),
+        (lambda: layers.ReLU(max_value=-1), r"\[ReLU\] max_value must not be negative"),
         (lambda: layers.ReLU(negative_slope=-1), r"\[ReLU\] negative_slope must not be negative"),
         (lambda: layers.LeakyReLU(-0.1), r"\[LeakyReLU\] negative_slope must not be negative"),
         (lambda: layers.Softmax(axis=1), r"\[Softmax\] only the last axis, axis=-1, is supported"),
         (lambda: layers.Reshape((-1, -1)), r"\[Reshape\] target_shape may hold one -1"),
         (lambda: layers.Reshape((-2,)), r"\[Reshape\] target_shape may hold one -1"),
         (lambda: layers.Normalization(axis=0), r"\[Normalization\] axis must be -1 or None; rece"),
-        (lambda: layers.Normalization(mean=1.0), "mean and variance must be given together"),
-        (lambda: layers.Normalization(mean=0, variance=-1), "variance must not be negative; received"),
+        (lambda: layers.Normalization(mean=1.0), "must be given together"),
+        (lambda: layers.Normalization(mean=0, variance=-1), "variance must not be negative"),
         (lambda: Input(3), r"\[Input\] shape must be a tuple: write shape=\(3,\)"),
         (lambda: Input((3.5,)), r"\[Input\] shape must hold integers >= 0 or None; received"),
         (lambda: Input((-3,)), r"\[Input\] shape must hold integers >= 0 or None"),
@@ -493,8 +513,8 @@ def test_the_warning_points_to_the_call():
         (lambda: layers.deserialize("dens"), r"\[layer\] unknown layer 'dens'; known are"),
         (lambda: Sequential([Input((2,)), Input((2,))]), "an Input can only come first"),
         (lambda: Sequential().build((None, 2)), "a Sequential without layers cannot be built"),
-        (lambda: config.set_floatx("float16"), r'\[set_floatx\] value must be "float32" or "float64"'),
-        (lambda: ranvier.set_num_threads(0), r"\[set_num_threads\] count must be a positive integer"),
+        (lambda: config.set_floatx("float16"), r'\[set_floatx\] value must be "float32"'),
+        (lambda: ranvier.set_num_threads(0), r"\[set_num_threads\] count must be a"),
         (lambda: ranvier.set_num_threads(True), r"\[set_num_threads\] count must be a positive"),
     ],
 )  # fmt: skip
@@ -514,11 +534,26 @@ def test_sequential_takes_layers_only():
 @pytest.mark.parametrize(
     ("layer", "x", "error", "text"),
     [
-        (layers.Dense(2), draw(5), ValueError, r"Dense needs inputs of shape \(rows, ..., columns\)"),
+        (
+            layers.Dense(2),
+            draw(5),
+            ValueError,
+            r"Dense needs inputs of shape \(rows, ..., columns\)",
+        ),
         (layers.Dense(2), 3.0, ValueError, "Dense needs inputs of shape"),
-        (layers.Reshape((5,)), X, ValueError, r"cannot reshape rows of shape \(3,\) \(3 values\) to"),
+        (
+            layers.Reshape((5,)),
+            X,
+            ValueError,
+            r"cannot reshape rows of shape \(3,\) \(3 values\) to",
+        ),
         (layers.Reshape((-1, 2)), X, ValueError, "cannot reshape rows of shape"),
-        (layers.Normalization(mean=[1, 2], variance=1), X, ValueError, "have a value for each of 3 col"),
+        (
+            layers.Normalization(mean=[1, 2], variance=1),
+            X,
+            ValueError,
+            "have a value for each of 3 col",
+        ),
         (layers.Dense(2), np.full((2, 3), "a"), TypeError, r"array has dtype <U1; convert it"),
         (layers.Dense(2), object_rows(), TypeError, "array has dtype object; convert it"),
         (layers.Dense(2), X + 1j, TypeError, "array has dtype complex128; convert it"),
@@ -536,7 +571,10 @@ def test_a_built_layer_refuses_other_widths():
     layer(X)
     before = layer.get_weights()
     for bad, text in [
-        (draw(8, 5), r"\[dense\] x has 5 columns but the kernel has 3 rows: x is \(8, 5\), kernel is"),
+        (
+            draw(8, 5),
+            r"\[dense\] x has 5 columns but the kernel has 3 rows: x is \(8, 5\), kernel is",
+        ),
         (draw(3), r"\[dense\] x must have at least 2 dimensions .*: for one row use x\[None\]"),
     ]:
         with pytest.raises(ValueError, match=text):
@@ -558,14 +596,18 @@ def test_adapt_refuses():
         layer.adapt(np.zeros((0, 3)))
     layer.adapt(X)
     mean = layer.mean.numpy()
-    with pytest.raises(ValueError, match=r"\[n\] the layer has 3 columns but the data given to adapt"):
+    with pytest.raises(
+        ValueError, match=r"\[n\] the layer has 3 columns but the data given to adapt"
+    ):
         layer.adapt(draw(8, 4))
     np.testing.assert_array_equal(layer.mean, mean)
 
 
 def test_initializers_that_give_another_shape():
     layer = layers.Dense(2, kernel_initializer=lambda shape, dtype: np.zeros(3), name="d")
-    with pytest.raises(ValueError, match=r"\[d\] the initializer of kernel gave \(3,\) instead of \(3, 2"):
+    with pytest.raises(
+        ValueError, match=r"\[d\] the initializer of kernel gave \(3,\) instead of \(3, 2"
+    ):
         layer(X)
 
 
@@ -625,9 +667,27 @@ def test_numpy_on_a_buffer_in_training_changes_nothing():
     assert model.predict(X).shape == (8, 2)
 
 
+def test_an_error_in_a_backward_changes_nothing():
+    """Neither the layers behind it, whose gradients were ready, nor those before it have moved."""
+
+    class Breaks(layers.Layer):
+        def forward(self, x, *, training=False):
+            def backward(dy):
+                return np.square(dy)
+
+            return ops.activation(x, "tanh"), backward
+
+    model = Sequential([Input((3,)), layers.Dense(3), Breaks(), layers.Dense(2)])
+    model.compile("adam", "mse")
+    for _ in range(2):
+        refused(model, lambda: model.fit(X, Y, verbose=0), TypeError, "NumPy cannot work on a Buff")
+
+
 def test_a_layer_called_inside_a_forward():
     inner = layers.Dense(2)
-    with pytest.raises(TypeError, match=r"\[dense\] a layer cannot be called inside forward, .*run\(x"):
+    with pytest.raises(
+        TypeError, match=r"\[dense\] a layer cannot be called inside forward, .*run\(x"
+    ):
         Custom(inner)(X)
 
 
@@ -665,21 +725,24 @@ class Given(layers.NumpyLayer):
 
 def test_gradients_of_the_wrong_shape():
     for dx, dw, text in [
-        (np.ones((8, 2)), np.ones(3), r"\[given\] backward returned a gradient of shape \(8, 2\) for"),
-        (np.ones((8, 3)), np.ones(4), r"\[given\] the gradient of given/w has shape \(4,\) but the va"),
+        (
+            np.ones((8, 2)),
+            np.ones(3),
+            r"\[given\] backward returned a gradient of shape \(8, 2\) for",
+        ),
+        (
+            np.ones((8, 3)),
+            np.ones(4),
+            r"\[given\] the gradient of given/w has shape \(4,\) but the va",
+        ),
     ]:
         model = Sequential([Input((3,)), layers.Dense(3), Given(dx, dw, name="given")])
         model.compile("adam", "mse")
         refused(model, lambda m=model: m.fit(X, X, verbose=0), ValueError, text)
 
 
-@pytest.mark.xfail(strict=True, reason="rows are written with the width told, and overrun the result")
-def test_a_layer_that_tells_the_wrong_output_shape():
-    """In a process of its own, because memory may be overwritten."""
-    program = """
-        import numpy as np
-        from ranvier import Input, Sequential, layers
-
+LIARS = {
+    "shape": """
         class Liar(layers.NumpyLayer):
             def compute_output_shape(self, input_shape):
                 return input_shape
@@ -687,13 +750,43 @@ def test_a_layer_that_tells_the_wrong_output_shape():
             def forward(self, x, *, training=False):
                 return np.repeat(x, 100, axis=1), lambda dy: dy
 
-        model = Sequential([Input((4,)), Liar()])
-        try:
-            model.predict(np.ones((1000, 4)))
-        except ValueError:
-            print("refused")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
-    )
-    assert done.stdout == "refused\n", done.stderr
+        last = Liar()
+        model = Sequential([Input((2,)), last])
+    """,
+    "dtype": """
+        class Liar(layers.Layer):
+            def build(self, input_shape):
+                self.inner = layers.Dense(3, dtype="float64")
+
+            def forward(self, x, *, training=False):
+                return self.inner.run(x, training)
+
+        last = Liar()
+        model = Sequential([Input((2,)), last])
+    """,
+    "grown": """
+        last = Sequential([Input((2,)), layers.Dense(3)])
+        model = Sequential([Input((2,)), last])
+        last.add(layers.Dense(500))
+    """,
+}
+
+
+@pytest.mark.xfail(strict=True, reason="predict writes rows as wide as they are, not as was told")
+@pytest.mark.parametrize("lie", LIARS)
+def test_a_layer_whose_output_is_not_what_it_told(lie):
+    """In a process of its own, because memory may be overwritten."""
+    lines = [
+        "import numpy as np",
+        "from ranvier import Input, Sequential, layers",
+        textwrap.dedent(LIARS[lie]),
+        "x = np.ones((2000, 2))",
+        "try:",
+        "    y = model.predict(x)",
+        "except ValueError:",
+        "    print('refused')",
+        "else:",
+        "    print(y.shape == last(x).shape and np.allclose(y, last(x)))",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.stdout in ("True\n", "refused\n") and done.returncode == 0, done.stderr

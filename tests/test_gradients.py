@@ -595,6 +595,34 @@ def test_step_of_several_inputs_and_outputs():
     check_step(model, [draw(5, 3), draw(5, 4)], [draw(5, 2), draw(5, 4, seed=4)])
 
 
+class Tied(layers.Layer):
+    """tanh(tanh(x w) w): one variable, read twice in a forward."""
+
+    def build(self, input_shape):
+        self.w = self.add_weight((input_shape[-1],) * 2, name="w", regularizer="l2")
+
+    def forward(self, x, *, training=False):
+        h = ops.dense(x, self.w, activation="tanh")
+        y = ops.dense(h, self.w, activation="tanh")
+
+        def backward(dy):
+            dh = ops.dense_backward(dy, h, y, self.w, activation="tanh")
+            return ops.dense_backward(dh, x, h, self.w, activation="tanh")
+
+        return y, backward
+
+
+def test_step_of_variables_that_are_read_more_than_once():
+    """Layers of ops alone: an optimizer may not touch a weight before its last reader is done."""
+    x = Input((4,))
+    shared = layers.Dense(4, activation="tanh", kernel_regularizer="l1")
+    tied = Tied()
+    first = shared(x)
+    model = Model(x, [shared(tied(shared(first))), layers.Dense(2)(tied(first)), first])
+    model.compile(optimizers.SGD(1.0), "mse", loss_weights=[1.0, 0.5, 2.0])
+    check_step(model, draw(5, 4), [draw(5, 4, seed=1), draw(5, 2), draw(5, 4, seed=2)])
+
+
 @pytest.mark.parametrize("make", [Net, NetByForward])
 def test_step_of_subclassed_models(make):
     model = make()

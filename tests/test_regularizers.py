@@ -191,7 +191,6 @@ def test_penalties_inside_nested_models_and_composites():
     np.testing.assert_allclose(gradients(model, x, p)[0], slope(regularizers.L2(), w), rtol=1e-9)
 
 
-@pytest.mark.xfail(strict=True, reason="Keras 3 sums the penalties of trainable weights only")
 def test_frozen_weights_are_not_penalised():
     model = Sequential([Input((3,)), layers.Dense(3, kernel_regularizer="l2", trainable=False)])
     model.compile("sgd", "mse")
@@ -329,9 +328,6 @@ def test_calling_and_predicting_know_no_penalties():
     np.testing.assert_array_equal(model(x, training=True), plain(x, training=True))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Graph.backward passes by a nested model whose output nobody wants"
-)
 def test_penalty_inside_a_nested_model_whose_output_has_no_loss():
     encoder = Sequential([Input((3,)), layers.Dense(2, activity_regularizer="l2")])
     x = Input((3,))
@@ -343,7 +339,6 @@ def test_penalty_inside_a_nested_model_whose_output_has_no_loss():
     assert (encoder.get_weights()[0] != before).all()
 
 
-@pytest.mark.xfail(strict=True, reason="the loss and the penalty must now have one dtype")
 @pytest.mark.parametrize("where", ["kernel", "activity"])
 def test_penalties_in_a_model_of_two_dtypes(where):
     model = Sequential(

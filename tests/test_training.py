@@ -66,7 +66,7 @@ def seeing(columns=1):
 
 
 class NumpyMLP:
-    """relu, tanh, softmax and cross-entropy with their gradients, and the optimizers, in float64."""
+    """relu, tanh, softmax and cross-entropy with their gradients, and the optimizers."""
 
     activations = ("relu", "tanh", "softmax")
 
@@ -333,7 +333,11 @@ def test_dropout_repeats_with_its_seed():
 
     def run(seed, epochs):
         model = Sequential(
-            [Input((4,)), layers.Dropout(0.5, seed=seed), layers.Dense(1, kernel_initializer="ones")]
+            [
+                Input((4,)),
+                layers.Dropout(0.5, seed=seed),
+                layers.Dense(1, kernel_initializer="ones"),
+            ]
         )
         model.compile(optimizers.SGD(0.0), "mse")
         x = np.ones((64, 4))
@@ -611,7 +615,11 @@ def two_outputs(**compiled):
     x = Input((3,), dtype="float64")
     h = layers.Dense(4, activation="tanh", dtype="float64", name="h")(x)
     model = Model(
-        x, [layers.Dense(2, dtype="float64", name="a")(h), layers.Dense(1, dtype="float64", name="b")(h)]
+        x,
+        [
+            layers.Dense(2, dtype="float64", name="a")(h),
+            layers.Dense(1, dtype="float64", name="b")(h),
+        ],
     )
     model.set_weights([0.5 * draw(*w.shape) for w in model.get_weights()])
     model.compile(optimizers.SGD(0.1), **compiled)

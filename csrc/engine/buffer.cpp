@@ -15,18 +15,22 @@ int64_t size_of(const Shape& shape) {
 int64_t bytes_of(DType dtype) {
   switch (dtype) {
     case DType::u8:
-    case DType::i8: return 1;
+    case DType::i8:
+      return 1;
     case DType::u16:
-    case DType::i16: return 2;
+    case DType::i16:
+      return 2;
     case DType::f32:
     case DType::i32:
-    case DType::u32: return 4;
-    default: return 8;
+    case DType::u32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
 const char* name_of(DType dtype) {
-  constexpr const char* kNames[] = {"float32", "float64", "int32",  "int64",  "uint8",
+  constexpr const char* kNames[] = {"float32", "float64", "int32", "int64",  "uint8",
                                     "int8",    "uint16",  "int16", "uint32", "uint64"};
   return kNames[static_cast<int>(dtype)];
 }

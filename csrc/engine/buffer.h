@@ -75,6 +75,11 @@ struct Buffer {
   // Of a variable: where this step's gradient is gathered (null: not trained), and whether anything is there yet.
   std::shared_ptr<Buffer> gradient;
   bool gradient_started = false;
+  // Of a variable: its optimizer's step, to be taken by the op that completes its gradient, if the variable was used
+  // only once in this step; and whether it was taken.
+  std::shared_ptr<UpdateArgs> update;
+  int uses = 0;
+  bool updated = false;
   // Of an activation's output, where its backward pass or a fused loss needs it: what went in, and into which.
   std::shared_ptr<Buffer> preactivation;
   Activation activation = Activation::linear;

@@ -27,7 +27,9 @@ Registers cpuid(unsigned leaf) {
   __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
   return r;
 }
-bool has(unsigned value, unsigned wanted) { return (value & wanted) == wanted; }
+bool has(unsigned value, unsigned wanted) {
+  return (value & wanted) == wanted;
+}
 
 // CPUID tells what the processor can do, XCR0 which registers the operating system saves: both must agree.
 bool runs_sse4() {
@@ -43,9 +45,9 @@ unsigned saved_registers() {
   return low;
 }
 bool runs_avx2() {
-  constexpr unsigned kFma = 1u << 12, kMovbe = 1u << 22, kAvx = 1u << 28, kF16c = 1u << 29;       // leaf 1, ecx
-  constexpr unsigned kBmi1 = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8;                           // leaf 7, ebx
-  constexpr unsigned kLzcnt = 1u << 5;                                                            // 80000001, ecx
+  constexpr unsigned kFma = 1u << 12, kMovbe = 1u << 22, kAvx = 1u << 28, kF16c = 1u << 29;  // leaf 1, ecx
+  constexpr unsigned kBmi1 = 1u << 3, kAvx2 = 1u << 5, kBmi2 = 1u << 8;                      // leaf 7, ebx
+  constexpr unsigned kLzcnt = 1u << 5;                                                       // 80000001, ecx
   constexpr unsigned kXmmYmm = 0x6;
   return runs_sse4() && has(cpuid(1).c, kFma | kMovbe | kAvx | kF16c) && has(cpuid(7).b, kBmi1 | kAvx2 | kBmi2) &&
          has(cpuid(0x80000001u).c, kLzcnt) && has(saved_registers(), kXmmYmm);
@@ -56,7 +58,9 @@ bool runs_avx512() {
   return runs_avx2() && has(cpuid(7).b, kF | kDq | kCd | kBw | kVl) && has(saved_registers(), kXmmYmmZmm);
 }
 #else
-bool runs_generic() { return true; }
+bool runs_generic() {
+  return true;
+}
 #endif
 
 struct Tier {
@@ -109,7 +113,11 @@ void choose_kernels() {
   chosen_isa = name;
 }
 
-const std::string& isa() { return chosen_isa; }
-const KernelTable& kernels() { return table; }
+const std::string& isa() {
+  return chosen_isa;
+}
+const KernelTable& kernels() {
+  return table;
+}
 
 }  // namespace ranvier::engine

@@ -54,7 +54,9 @@ class FlushDenormals {
 
 int thread_count = 0;  // 0: not asked for yet
 
-void on_fork_child() { thread_count = 1; }
+void on_fork_child() {
+  thread_count = 1;
+}
 
 int default_threads() {
 #if defined(_OPENMP)
@@ -109,8 +111,8 @@ using Clock = std::chrono::steady_clock;
 // Looks at the clock seldom enough to cost nothing, and often enough to stop in time.
 class Deadline {
  public:
-  explicit Deadline(double seconds) : end_(Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                                              std::chrono::duration<double>(seconds))) {}
+  explicit Deadline(double seconds)
+      : end_(Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds))) {}
   bool passed() {
     if (--countdown_ > 0) return false;
     const auto now = Clock::now();
@@ -129,9 +131,15 @@ class Deadline {
 
 }  // namespace
 
-Program* recording() { return recorded; }
-void set_recording(Program* program) { recorded = program; }
-void stop_run() { stop_wanted = true; }
+Program* recording() {
+  return recorded;
+}
+void set_recording(Program* program) {
+  recorded = program;
+}
+void stop_run() {
+  stop_wanted = true;
+}
 
 std::shared_ptr<Storage> allocate(int64_t bytes) {
   return recorded ? recorded->pool()->allocate(bytes) : std::make_shared<Storage>(bytes, false);

@@ -61,9 +61,11 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
 }
 
 // Every activation with a value for each element (softmax works on rows and has kernels of its own).
-#define RANVIER_EACH_ACTIVATION(CASE)                                                                          \
-  CASE(linear) CASE(relu) CASE(leaky_relu) CASE(sigmoid) CASE(tanh) CASE(elu) CASE(selu) CASE(softplus)        \
-  CASE(exponential) CASE(hard_sigmoid) CASE(cap) CASE(gelu) CASE(silu)
+#define RANVIER_EACH_ACTIVATION(CASE)                                                                                \
+  CASE(linear)                                                                                                       \
+  CASE(relu)                                                                                                         \
+  CASE(leaky_relu) CASE(sigmoid) CASE(tanh) CASE(elu) CASE(selu) CASE(softplus) CASE(exponential) CASE(hard_sigmoid) \
+      CASE(cap) CASE(gelu) CASE(silu)
 
 // y[0..n) = f(x[0..n)); x may be y.
 template <class T, Activation f>
@@ -76,11 +78,13 @@ void apply_row(T* y, const T* x, int64_t n, T alpha) {
 template <class T>
 void apply_row(Activation f, T* y, const T* x, int64_t n, double alpha) {
   switch (f) {
-#define CASE(name) \
-  case Activation::name: return apply_row<T, Activation::name>(y, x, n, static_cast<T>(alpha));
+#define CASE(name)       \
+  case Activation::name: \
+    return apply_row<T, Activation::name>(y, x, n, static_cast<T>(alpha));
     RANVIER_EACH_ACTIVATION(CASE)
 #undef CASE
-    case Activation::softmax: return;
+    case Activation::softmax:
+      return;
   }
 }
 
@@ -96,11 +100,13 @@ void backward_row(T* dx, const T* dy, const T* kept, int64_t n, T alpha) {
 template <class T>
 void backward_row(Activation f, T* dx, const T* dy, const T* kept, int64_t n, double alpha) {
   switch (f) {
-#define CASE(name) \
-  case Activation::name: return backward_row<T, Activation::name>(dx, dy, kept, n, static_cast<T>(alpha));
+#define CASE(name)       \
+  case Activation::name: \
+    return backward_row<T, Activation::name>(dx, dy, kept, n, static_cast<T>(alpha));
     RANVIER_EACH_ACTIVATION(CASE)
 #undef CASE
-    case Activation::softmax: return;
+    case Activation::softmax:
+      return;
   }
 }
 

@@ -31,7 +31,8 @@ void softmax(const SoftmaxArgs& a, int64_t begin, int64_t end) {
     for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
       store_lanes(y + i, exp<T>(load_lanes(x + i, k) - top), k);
     });
-    const T total = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(y + i, k); });
+    const T total =
+        sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(y + i, k); });
     for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
       store_lanes(y + i, load_lanes(y + i, k) / total, k);
     });

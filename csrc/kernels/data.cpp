@@ -21,16 +21,26 @@ void convert_entry(void* y, const void* x, int64_t n) {
 template <class To>
 Convert convert_from(DType dtype) {
   switch (dtype) {
-    case DType::f32: return convert_entry<To, float>;
-    case DType::f64: return convert_entry<To, double>;
-    case DType::i32: return convert_entry<To, int32_t>;
-    case DType::i64: return convert_entry<To, int64_t>;
-    case DType::u8: return convert_entry<To, uint8_t>;
-    case DType::i8: return convert_entry<To, int8_t>;
-    case DType::u16: return convert_entry<To, uint16_t>;
-    case DType::i16: return convert_entry<To, int16_t>;
-    case DType::u32: return convert_entry<To, uint32_t>;
-    case DType::u64: return convert_entry<To, uint64_t>;
+    case DType::f32:
+      return convert_entry<To, float>;
+    case DType::f64:
+      return convert_entry<To, double>;
+    case DType::i32:
+      return convert_entry<To, int32_t>;
+    case DType::i64:
+      return convert_entry<To, int64_t>;
+    case DType::u8:
+      return convert_entry<To, uint8_t>;
+    case DType::i8:
+      return convert_entry<To, int8_t>;
+    case DType::u16:
+      return convert_entry<To, uint16_t>;
+    case DType::i16:
+      return convert_entry<To, int16_t>;
+    case DType::u32:
+      return convert_entry<To, uint32_t>;
+    case DType::u64:
+      return convert_entry<To, uint64_t>;
   }
   return nullptr;
 }
@@ -38,7 +48,9 @@ Convert converter(DType to, DType from) {
   if (to == DType::f32) return convert_from<float>(from);
   return to == DType::f64 ? convert_from<double>(from) : convert_from<int32_t>(from);
 }
-RANVIER_INLINE int64_t bytes_of(DType dtype) { return dtype == DType::f64 ? 8 : 4; }  // of f32, f64 and i32
+RANVIER_INLINE int64_t bytes_of(DType dtype) {
+  return dtype == DType::f64 ? 8 : 4;
+}  // of f32, f64 and i32
 
 RANVIER_INLINE char* row_at(const Source& source, const Feed& feed, int64_t i) {
   const int64_t row = feed.cursor + i;
@@ -48,13 +60,17 @@ RANVIER_INLINE char* row_at(const Source& source, const Feed& feed, int64_t i) {
 int64_t any_bytes(DType dtype) {
   switch (dtype) {
     case DType::u8:
-    case DType::i8: return 1;
+    case DType::i8:
+      return 1;
     case DType::u16:
-    case DType::i16: return 2;
+    case DType::i16:
+      return 2;
     case DType::f32:
     case DType::i32:
-    case DType::u32: return 4;
-    default: return 8;
+    case DType::u32:
+      return 4;
+    default:
+      return 8;
   }
 }
 
@@ -77,7 +93,9 @@ void scatter(const ScatterArgs& a, int64_t begin, int64_t end) {
   }
 }
 
-void advance(const AdvanceArgs& a, int64_t, int64_t) { a.feed->cursor += a.step; }
+void advance(const AdvanceArgs& a, int64_t, int64_t) {
+  a.feed->cursor += a.step;
+}
 
 void cast(const CastArgs& a, int64_t begin, int64_t end) {
   const Elements e = elements(begin, end, a.n);

@@ -11,7 +11,7 @@ void draw(const DrawArgs& a, int64_t, int64_t) {
   a.state->counter += 1;
 }
 
-constexpr int kBlocks = 16;         // counters in flight, one a vector lane
+constexpr int kBlocks = 16;        // counters in flight, one a vector lane
 constexpr int kRun = 8 * kBlocks;  // elements decided by them: 16 random bits each
 
 // 16 bits for each of kRun elements, of which the first has index `run` * kRun.

@@ -13,12 +13,13 @@
 #pragma once
 
 #include "kernels/activate.h"
+#include "kernels/update.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// 2 * kRows sums, two vectors of B and a broadcast must fit the registers (32 on AVX-512 and AArch64, 16 elsewhere), and
-// 2 * kRows chains must cover the latency of the multiply-add (4 cycles on 2 ports).
+// 2 * kRows sums, two vectors of B and a broadcast must fit the registers (32 on AVX-512 and AArch64, 16 elsewhere),
+// and 2 * kRows chains must cover the latency of the multiply-add (4 cycles on 2 ports).
 #if defined(__AVX512F__)
 constexpr int kRows = 14;
 #elif defined(__aarch64__)
@@ -39,11 +40,11 @@ constexpr int64_t kBlockPanels = 8;  // panels across a block: a copied block of
 constexpr int kWideVectors = 8;
 
 struct Blocks {
-  int64_t tiles, panels;        // of C
-  int64_t down, across;         // of a block
+  int64_t tiles, panels;                       // of C
+  int64_t down, across;                        // of a block
   int64_t blocks_down, blocks_across, blocks;  // of C
   bool by_rows;                                // the order of the blocks
-  int vectors;                  // of a panel
+  int vectors;                                 // of a panel
 };
 template <class T>
 RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
@@ -59,9 +60,11 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.blocks_across = large ? chunks_of(b.panels, kBlockPanels) : b.panels;
   b.blocks = b.blocks_down * b.blocks_across;
   // Where all of B stays in the cache, threads take rows of C: a kernel's gradient is then written by the thread whose
-  // optimizer step reads it. Elsewhere they take columns, and each reads its own part of B alone.
+  // optimizer step reads it. Elsewhere they take columns, and each reads its own part of B alone; so they do where the
+  // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
+  // pass.
   constexpr int64_t kSmall = 32768;
-  b.by_rows = g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall;
+  b.by_rows = !g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall;
   return b;
 }
 
@@ -259,8 +262,13 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           t.a_column = copy_a ? rows : g.a_column;
           block += rows * depth;
           tile_at<T>(rows, vectors, t, g.packed);
+          if (last && g.update) {
+            for (int64_t r = row; r < row + rows; ++r)
+              update<T>(*g.update, r * g.n + column, r * g.n + column + columns);
+          }
           if (last && g.activation > Activation::relu) {
-            for (int64_t r = 0; r < rows; ++r) apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
+            for (int64_t r = 0; r < rows; ++r)
+              apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
           }
         }
       }

@@ -22,14 +22,58 @@ struct TypedKernel {
 
 constexpr int64_t kElements = 4096;  // elements in one chunk of an elementwise kernel
 constexpr int64_t kColumns = 64;     // columns in one chunk of a kernel that walks columns
-inline constexpr int64_t chunks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+inline constexpr int64_t chunks_of(int64_t n, int64_t size) {
+  return (n + size - 1) / size;
+}
+
+// --- optimizers ------------------------------------------------------------------------------------------------------
+
+// What the optimizer kernels read of the state, kept in a buffer so that a repeated step sees it change.
+struct OptimizerState {
+  double learning_rate;
+  double beta_1_power, beta_2_power;  // beta^step
+  double rate;                        // Adam's learning_rate * sqrt(1 - beta_2^step) / (1 - beta_1^step)
+  double step;
+};
+
+// Advances the state by one step. One chunk.
+struct TickArgs {
+  OptimizerState* state;
+  double beta_1, beta_2;
+};
+
+enum class Rule : int { sgd, rmsprop, adam };
+
+// One pass over p. Chunks: kElements.
+struct UpdateArgs {
+  Rule rule;
+  void* p;        // T (n)
+  const void* g;  // T (n)
+  void* m;        // T (n): momentum or first moment; null where there is none
+  void* v;        // T (n): second moment; null where there is none
+  const OptimizerState* state;
+  int64_t n;
+  double momentum, rho, beta_1, beta_2, epsilon;
+  bool nesterov;
+};
 
 // --- dense -----------------------------------------------------------------------------------------------------------
 
 enum class Activation : int {
-  linear, relu, leaky_relu, sigmoid, tanh, elu, selu, softplus, exponential, hard_sigmoid, cap,  // derivative from y
-  gelu, silu,                                                                              // derivative from x
-  softmax,                                                                                 // by rows, kernels of its own
+  linear,
+  relu,
+  leaky_relu,
+  sigmoid,
+  tanh,
+  elu,
+  selu,
+  softplus,
+  exponential,
+  hard_sigmoid,
+  cap,  // derivative from y
+  gelu,
+  silu,     // derivative from x
+  softmax,  // by rows, kernels of its own
 };
 constexpr int kActivations = static_cast<int>(Activation::softmax) + 1;
 
@@ -42,8 +86,9 @@ struct MatmulArgs {
   int64_t m, n, k, a_row, a_column;
   Activation activation;  // any but softmax
   double alpha;
-  bool accumulate;  // add to c; then no bias
-  bool packed;      // b is in panels
+  bool accumulate;           // add to c; then no bias
+  bool packed;               // b is in panels
+  const UpdateArgs* update;  // c is a variable's gradient, and this its optimizer's step, taken tile by tile; or null
 };
 
 // The second operand of a product in panels. Chunks: packed_size / (k * columns of a panel): chunks_of(n, panel).
@@ -62,7 +107,8 @@ struct ColumnSumArgs {
   bool accumulate;
 };
 
-// All gradients of a small dense layer in one call: dz = dy f'(y) (f's derivative from y), then dw, db and dx. One chunk.
+// All gradients of a small dense layer in one call: dz = dy f'(y) (f's derivative from y), then dw, db and dx. One
+// chunk.
 struct DenseBackwardArgs {
   void* dx;        // T (m, k) or null
   void* dw;        // T (k, n) or null
@@ -82,8 +128,8 @@ struct DenseBackwardArgs {
 
 // y = f(x); backward: dx = dy * f'(x), from y where that is enough. Chunks: kElements.
 struct ActivationArgs {
-  void* y;        // T (n); backward: dx
-  const void* x;  // T (n); backward: read for gelu and silu only
+  void* y;             // T (n); backward: dx
+  const void* x;       // T (n); backward: read for gelu and silu only
   const void* dy;      // backward: T (n)
   const void* output;  // backward: T (n), the forward's y
   int64_t n;
@@ -103,10 +149,10 @@ struct SoftmaxArgs {
 
 // The loss of each row and, if wanted, the gradient of the mean over the rows, in one visit. Chunks: one row.
 struct LossArgs {
-  void* loss;           // T (rows)
-  void* gradient;       // T (rows, columns) or null
-  const void* y_true;   // T (rows, columns); int32 (rows) for sparse cross-entropy
-  const void* y_pred;   // T (rows, columns)
+  void* loss;          // T (rows)
+  void* gradient;      // T (rows, columns) or null
+  const void* y_true;  // T (rows, columns); int32 (rows) for sparse cross-entropy
+  const void* y_pred;  // T (rows, columns)
   int64_t rows, columns;
 };
 
@@ -130,7 +176,7 @@ struct AccumulateArgs {
   double weight;
 };
 
-// value += l1 * sum|x| + l2 * sum x^2, times scale; dx (+)= its derivative. One chunk for the sum, so one chunk.
+// value = l1 * sum|x| + l2 * sum x^2, times scale; dx (+)= its derivative. One chunk for the sum, so one chunk.
 struct PenaltyArgs {
   void* value;    // T (1)
   void* dx;       // T (n) or null
@@ -149,34 +195,6 @@ struct AccuracyArgs {
   const void* y_pred;  // T (rows, columns)
   int64_t rows, columns;
   double threshold;  // binary
-};
-
-// --- optimizers ------------------------------------------------------------------------------------------------------
-
-// What the optimizer kernels read of the state, kept in a buffer so that a repeated step sees it change.
-struct OptimizerState {
-  double learning_rate;
-  double beta_1_power, beta_2_power;  // beta^step
-  double rate;                        // Adam's learning_rate * sqrt(1 - beta_2^step) / (1 - beta_1^step)
-  double step;
-};
-
-// Advances the state by one step. One chunk.
-struct TickArgs {
-  OptimizerState* state;
-  double beta_1, beta_2;
-};
-
-// One pass over p. Chunks: kElements.
-struct UpdateArgs {
-  void* p;        // T (n)
-  const void* g;  // T (n)
-  void* m;        // T (n): momentum or first moment; null where there is none
-  void* v;        // T (n): second moment; null where there is none
-  const OptimizerState* state;
-  int64_t n;
-  double momentum, rho, beta_1, beta_2, epsilon;
-  bool nesterov;
 };
 
 // --- data ------------------------------------------------------------------------------------------------------------
@@ -276,9 +294,9 @@ struct DropoutArgs {
 struct KernelTable {
   const char* (*isa)();  // the tier, as told by the kernels' own compilation
 
-  int64_t (*matmul_chunks[2])(const MatmulArgs&);        // by DType
+  int64_t (*matmul_chunks[2])(const MatmulArgs&);   // by DType
   int64_t (*packed_size[2])(int64_t n, int64_t k);  // elements
-  int64_t panel[2];                                      // columns of one
+  int64_t panel[2];                                 // columns of one
   TypedKernel matmul, pack, column_sum, dense_backward;
   TypedKernel activation, activation_backward, softmax, softmax_backward;
   TypedKernel mean_squared_error, mean_absolute_error;
@@ -288,7 +306,7 @@ struct KernelTable {
   TypedKernel mean, accumulate, penalty;
   TypedKernel binary_accuracy, categorical_accuracy, sparse_accuracy;
   Kernel tick;
-  TypedKernel sgd, rmsprop, adam;
+  TypedKernel update;
   Kernel gather, scatter, advance, cast;
   TypedKernel normalization, affine, add;
   Kernel draw;

@@ -34,10 +34,7 @@ RANVIER_INLINE void elementwise(const LossArgs& a, int64_t begin, int64_t end, B
                 Vec<T> value, slope;
                 both(load_lanes(r.y_true + i, k), load_lanes(r.y_pred + i, k), value, slope);
                 if (r.gradient) store_lanes(r.gradient + i, scale * slope, k);
-                if (k < kLanes<T>) {
-                  for (int64_t l = k; l < kLanes<T>; ++l) value[l] = T(0);
-                }
-                return value;
+                return k < kLanes<T> ? first_lanes<T>(value, k, T(0)) : value;
               });
   }
 }
@@ -86,9 +83,9 @@ void binary_crossentropy_logits(const LossArgs& a, int64_t begin, int64_t end) {
 template <class T>
 RANVIER_INLINE Vec<T> target(const Row<T>& r, int64_t i, int64_t k, int64_t label) {
   if (label < 0) return load_lanes(r.y_true + i, k);
-  Vec<T> t = {};
-  if (label >= i && label < i + kLanes<T>) t[label - i] = T(1);
-  return t;
+  IVec<T> place;
+  for (int l = 0; l < kLanes<T>; ++l) place[l] = l;
+  return place == static_cast<typename VecOf<T>::Int>(label - i) ? splat<T>(T(1)) : Vec<T>{};
 }
 
 // -sum t log p with p = y / sum y clipped; the slope runs back through clip and division:
@@ -97,7 +94,8 @@ template <class T>
 void crossentropy_row(const LossArgs& a, int64_t row, int64_t label) {
   const int64_t n = a.columns;
   const Row<T> r = row_of<T>(a, row);
-  const T total = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(r.y_pred + i, k); });
+  const T total =
+      sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(r.y_pred + i, k); });
   const Vec<T> low = splat<T>(T(kClip)), high = splat<T>(T(1) - T(kClip));
   const auto clipped = [=](Vec<T> p) __attribute__((always_inline)) { return at_most<T>(at_least<T>(p, low), high); };
   *r.loss = -sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
@@ -126,9 +124,7 @@ void logits_row(const LossArgs& a, int64_t row, int64_t label) {
   const T top = largest(r.y_pred, n);
   const T total = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
     Vec<T> e = exp<T>(load_lanes(r.y_pred + i, k) - top);
-    if (k < kLanes<T>) {
-      for (int64_t l = k; l < kLanes<T>; ++l) e[l] = T(0);
-    }
+    if (k < kLanes<T>) e = first_lanes<T>(e, k, T(0));
     if (r.gradient) store_lanes(r.gradient + i, e, k);
     return e;
   });
@@ -137,7 +133,8 @@ void logits_row(const LossArgs& a, int64_t row, int64_t label) {
   if (label >= 0) {
     *r.loss = log_total - (r.y_pred[label] - top);
   } else {
-    weight = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(r.y_true + i, k); });
+    weight =
+        sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(r.y_true + i, k); });
     *r.loss = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
       const Vec<T> t = load_lanes(r.y_true + i, k), z = load_lanes(r.y_pred + i, k);
       return t == T(0) ? Vec<T>{} : t * (log_total - (z - top));
@@ -173,7 +170,8 @@ void sparse_crossentropy_logits(const LossArgs& a, int64_t begin, int64_t end) {
 template <class T>
 void mean(const MeanArgs& a, int64_t, int64_t) {
   const T* x = static_cast<const T*>(a.x);
-  const T total = sum<T>(a.n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(x + i, k); });
+  const T total =
+      sum<T>(a.n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(x + i, k); });
   *static_cast<T*>(a.value) = total / static_cast<T>(a.n);
 }
 
@@ -202,7 +200,7 @@ void penalty(const PenaltyArgs& a, int64_t, int64_t) {
     }
     return fma(splat<T>(l2) * v, v, l1 * abs<T>(v));
   });
-  *static_cast<T*>(a.value) += scale * total;
+  *static_cast<T*>(a.value) = scale * total;
 }
 
 }  // namespace

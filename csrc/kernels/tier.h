@@ -3,8 +3,10 @@
 
 #include "kernels/kernels.h"
 
-#define typed(Args, kernel) \
-  TypedKernel { entry<Args, kernel<float>>, entry<Args, kernel<double>> }
+#define typed(Args, kernel)                                 \
+  TypedKernel {                                             \
+    entry<Args, kernel<float>>, entry<Args, kernel<double>> \
+  }
 
 namespace ranvier::RANVIER_TIER {
 

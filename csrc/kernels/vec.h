@@ -116,6 +116,14 @@ RANVIER_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
 }
 #endif
 
+// v in the first n lanes, `other` in the rest.
+template <class T>
+RANVIER_INLINE Vec<T> first_lanes(Vec<T> v, int64_t n, T other) {
+  IVec<T> lane;
+  for (int i = 0; i < kLanes<T>; ++i) lane[i] = i;
+  return lane < static_cast<typename VecOf<T>::Int>(n) ? v : splat<T>(other);
+}
+
 // --- arithmetic ------------------------------------------------------------------------------------------------------
 
 // a * b + c, rounded once where the tier can.
@@ -126,8 +134,12 @@ RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 RANVIER_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 }
-RANVIER_INLINE Vec<float> sqrt(Vec<float> a) { return (Vec<float>)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)a); }
-RANVIER_INLINE Vec<double> sqrt(Vec<double> a) { return (Vec<double>)_mm512_maskz_sqrt_pd(0xFF, (__m512d)a); }
+RANVIER_INLINE Vec<float> sqrt(Vec<float> a) {
+  return (Vec<float>)_mm512_maskz_sqrt_ps(0xFFFF, (__m512)a);
+}
+RANVIER_INLINE Vec<double> sqrt(Vec<double> a) {
+  return (Vec<double>)_mm512_maskz_sqrt_pd(0xFF, (__m512d)a);
+}
 #elif defined(__AVX2__)
 RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -135,8 +147,12 @@ RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 RANVIER_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
 }
-RANVIER_INLINE Vec<float> sqrt(Vec<float> a) { return (Vec<float>)_mm256_sqrt_ps((__m256)a); }
-RANVIER_INLINE Vec<double> sqrt(Vec<double> a) { return (Vec<double>)_mm256_sqrt_pd((__m256d)a); }
+RANVIER_INLINE Vec<float> sqrt(Vec<float> a) {
+  return (Vec<float>)_mm256_sqrt_ps((__m256)a);
+}
+RANVIER_INLINE Vec<double> sqrt(Vec<double> a) {
+  return (Vec<double>)_mm256_sqrt_pd((__m256d)a);
+}
 #elif defined(__aarch64__)
 RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return (Vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -144,8 +160,12 @@ RANVIER_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 RANVIER_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return (Vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
-RANVIER_INLINE Vec<float> sqrt(Vec<float> a) { return (Vec<float>)vsqrtq_f32((float32x4_t)a); }
-RANVIER_INLINE Vec<double> sqrt(Vec<double> a) { return (Vec<double>)vsqrtq_f64((float64x2_t)a); }
+RANVIER_INLINE Vec<float> sqrt(Vec<float> a) {
+  return (Vec<float>)vsqrtq_f32((float32x4_t)a);
+}
+RANVIER_INLINE Vec<double> sqrt(Vec<double> a) {
+  return (Vec<double>)vsqrtq_f64((float64x2_t)a);
+}
 #else
 template <class V>
 RANVIER_INLINE V fma(V a, V b, V c) {
@@ -276,9 +296,7 @@ RANVIER_INLINE T largest(const T* x, int64_t n) {
       n, low,
       [=](int64_t i, int64_t k) __attribute__((always_inline)) {
         if (k == kLanes<T>) return load(x + i);
-        Vec<T> v = splat<T>(low);
-        for (int64_t l = 0; l < k; ++l) v[l] = x[i + l];
-        return v;
+        return first_lanes<T>(load_n(x + i, k), k, low);
       },
       [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a < b ? b : (b != b ? b : a); });
 }
@@ -321,8 +339,8 @@ RANVIER_INLINE Vec<T> power_of_two(IVec<T> n) {
 // 1/1!, 1/2!, ... summed by Horner: q(r) with e^r = 1 + r * q(r).
 template <class T>
 RANVIER_INLINE Vec<T> exp_tail(Vec<T> r) {
-  constexpr double kFactorial[] = {1.0,      1.0,       2.0,        6.0,         24.0,        120.0,       720.0,
-                                   5040.0,   40320.0,   362880.0,   3628800.0,   39916800.0,  479001600.0, 6227020800.0};
+  constexpr double kFactorial[] = {1.0,    1.0,     2.0,      6.0,       24.0,       120.0,       720.0,
+                                   5040.0, 40320.0, 362880.0, 3628800.0, 39916800.0, 479001600.0, 6227020800.0};
   Vec<T> q = splat<T>(T(1.0 / kFactorial[Constants<T>::kExpTerms]));
 #pragma GCC unroll 16
   for (int k = Constants<T>::kExpTerms - 1; k >= 1; --k) q = fma(q, r, splat<T>(T(1.0 / kFactorial[k])));
@@ -396,8 +414,12 @@ RANVIER_INLINE Vec<T> softplus(Vec<T> x) {
   return at_least<T>(x, Vec<T>{}) + y;
 }
 
-RANVIER_INLINE float erf(float x) { return ::erff(x); }
-RANVIER_INLINE double erf(double x) { return ::erf(x); }
+RANVIER_INLINE float erf(float x) {
+  return ::erff(x);
+}
+RANVIER_INLINE double erf(double x) {
+  return ::erf(x);
+}
 template <class T>
 RANVIER_INLINE Vec<T> erf(Vec<T> x) {
   Vec<T> y;

@@ -6,12 +6,13 @@
 namespace ranvier::ops {
 namespace {
 
-constexpr const char* kNames[kActivations] = {"linear",   "relu",        "leaky_relu",   "sigmoid", "tanh", "elu", "selu",
-                                              "softplus", "exponential", "hard_sigmoid", "cap", "gelu",    "silu", "softmax"};
+constexpr const char* kNames[kActivations] = {"linear", "relu", "leaky_relu", "sigmoid",     "tanh",
+                                              "elu",    "selu", "softplus",   "exponential", "hard_sigmoid",
+                                              "cap",    "gelu", "silu",       "softmax"};
 
 double cost_of(const Tensor& t, Activation f) {
-  const bool cheap = f == Activation::linear || f == Activation::relu || f == Activation::leaky_relu ||
-                     f == Activation::cap;
+  const bool cheap =
+      f == Activation::linear || f == Activation::relu || f == Activation::leaky_relu || f == Activation::cap;
   return static_cast<double>(t.size()) * (cheap ? 0.1 : 0.5) * (t.dtype == DType::f64 ? 2 : 1);
 }
 
@@ -31,8 +32,8 @@ py::object activation(const char* op, py::handle x_, Activation f, py::handle al
   return y.object;
 }
 
-py::object activation_backward(const char* op, py::handle dy_, py::handle x_, py::handle y_, Activation f, py::handle alpha,
-                               py::handle out) {
+py::object activation_backward(const char* op, py::handle dy_, py::handle x_, py::handle y_, Activation f,
+                               py::handle alpha, py::handle out) {
   const Tensor dy = read_float(dy_, op, "dy");
   Tensor x, y;
   if (needs_input(f)) {
@@ -73,7 +74,9 @@ double alpha_from(py::handle alpha, Activation f) {
   return value;
 }
 
-bool needs_input(Activation f) { return f == Activation::gelu || f == Activation::silu; }
+bool needs_input(Activation f) {
+  return f == Activation::gelu || f == Activation::silu;
+}
 
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha) {
   const KernelTable& k = engine::kernels();

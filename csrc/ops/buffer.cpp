@@ -67,7 +67,8 @@ std::shared_ptr<Buffer> reshape(const std::shared_ptr<Buffer>& buffer, const Sha
 
 [[noreturn]] void refuse_numpy() {
   throw py::type_error(
-      "NumPy cannot work on a Buffer: inside a layer, data is touched through ranvier.ops only. Use an op, or derive the "
+      "NumPy cannot work on a Buffer: inside a layer, data is touched through ranvier.ops only. Use an op, or derive "
+      "the "
       "layer from ranvier.layers.NumpyLayer, whose forward is given arrays.");
 }
 
@@ -92,8 +93,12 @@ void register_buffer(py::module_& m) {
           [](Buffer& b, std::shared_ptr<Buffer> gradient) {
             b.gradient = std::move(gradient);
             b.gradient_started = false;
+            b.update = nullptr;
+            b.updated = false;
+            b.uses = 0;
           })
       .def_readonly("gradient_started", &Buffer::gradient_started)
+      .def_readonly("updated", &Buffer::updated)
       .def("numpy",
            [](const std::shared_ptr<Buffer>& b) {
              refuse_in_recording();

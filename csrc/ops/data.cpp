@@ -33,18 +33,20 @@ py::object gather(py::handle source_, py::handle indices_, py::handle dtype, py:
   const Tensor given = read(indices_, "gather", "indices");
   const bool boolean = py::cast<py::array>(given.object).dtype().kind() == 'b';
   if (given.size() && (given.dtype == DType::f32 || given.dtype == DType::f64 || boolean)) {
-    type_error("gather", boolean ? "indices must be integers; for a mask use np.flatnonzero" : "indices must be integers");
+    type_error("gather",
+               boolean ? "indices must be integers; for a mask use np.flatnonzero" : "indices must be integers");
   }
-  if (given.shape.size() != 1) value_error("gather", "indices must have one dimension; they are " + text_of(given.shape));
+  if (given.shape.size() != 1)
+    value_error("gather", "indices must have one dimension; they are " + text_of(given.shape));
   const auto indices = py::array_t<int64_t, py::array::c_style | py::array::forcecast>::ensure(given.object);
   for (py::ssize_t i = 0; i < indices.size(); ++i) {
     if (indices.data()[i] < 0 || indices.data()[i] >= x.shape[0]) {
       throw py::index_error("[gather] index " + integer_text(py::cast<py::array>(given.object), i) +
-                            " is out of range: source has " +
-                            pluralised(x.shape[0], "row"));
+                            " is out of range: source has " + pluralised(x.shape[0], "row"));
     }
   }
-  const DType target = dtype.is_none() ? (x.dtype == DType::f64 ? DType::f64 : DType::f32) : target_dtype(dtype, "gather");
+  const DType target =
+      dtype.is_none() ? (x.dtype == DType::f64 ? DType::f64 : DType::f32) : target_dtype(dtype, "gather");
   const Tensor y = result(out, x, target, with_rows(x.shape, indices.size()), "gather");
   if (engine::recording()) type_error("gather", "cannot be part of a recorded step");
   const int64_t row_bytes = x.shape[0] ? x.bytes() / x.shape[0] : 0;
@@ -128,8 +130,8 @@ py::object affine(const char* op, py::handle x_, py::handle scale_, py::handle o
     if (given.is_none()) return t;
     t = read_like(given, x, op, name);
     if (!t.shape.empty() && t.shape != Shape{x.columns()}) {
-      value_error(op, std::string(name) + " must be one number or one for each column: x is " + text_of(x.shape) + ", " +
-                                name + " is " + text_of(t.shape));
+      value_error(op, std::string(name) + " must be one number or one for each column: x is " + text_of(x.shape) +
+                          ", " + name + " is " + text_of(t.shape));
     }
     if (!t.shape.empty()) columns = x.columns();
     return t;
@@ -196,7 +198,8 @@ void add_to_gradient(py::handle variable_, py::handle value_) {
   const GradientSlot slot = gradient_slot(variable);
   if (!slot.tensor) return;
   if (slot.add) return run_add(slot.tensor, slot.tensor, value);
-  run(engine::kernels().affine, value.dtype, AffineArgs{slot.tensor.data, value.data, nullptr, nullptr, value.size(), value.size()},
+  run(engine::kernels().affine, value.dtype,
+      AffineArgs{slot.tensor.data, value.data, nullptr, nullptr, value.size(), value.size()},
       chunks_of(value.size(), kElements), static_cast<double>(value.bytes()) * 0.05);
 }
 
@@ -232,8 +235,9 @@ void register_data(py::module_& m) {
   m.def("affine", [](py::handle x, py::handle scale, py::handle offset, py::handle out) {
     return affine("affine", x, scale, offset, out);
   });
-  m.def("affine_backward",
-        [](py::handle dy, py::handle scale, py::handle out) { return affine("affine_backward", dy, scale, py::none(), out); });
+  m.def("affine_backward", [](py::handle dy, py::handle scale, py::handle out) {
+    return affine("affine_backward", dy, scale, py::none(), out);
+  });
   m.def("add", add);
   m.def("scale_gradient", scale_gradient);
   m.def("add_to_gradient", add_to_gradient);

@@ -48,8 +48,9 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
   o.inputs = o.w.shape[0];
   o.outputs = o.w.shape[1];
   if (o.x.columns() != o.inputs) {
-    value_error(op, "x has " + pluralised(o.x.columns(), "column") + " but the kernel has " + pluralised(o.inputs, "row") +
-                        ": x is " + text_of(o.x.shape) + ", kernel is " + text_of(o.w.shape));
+    value_error(op, "x has " + pluralised(o.x.columns(), "column") + " but the kernel has " +
+                        pluralised(o.inputs, "row") + ": x is " + text_of(o.x.shape) + ", kernel is " +
+                        text_of(o.w.shape));
   }
   if (!b_.is_none()) {
     o.b = read_like(b_, o.x, op, "the bias");
@@ -64,11 +65,12 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
 }
 
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
-  matmul(o.x, MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
-                         alpha, false, false});
+  matmul(o.x, MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1,
+                         f, alpha, false, false, nullptr});
 }
 
-py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_, py::handle out) {
+py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_,
+                 py::handle out) {
   const Activation f = activation_from(activation, "dense");
   const double alpha = alpha_from(alpha_, f);
   const Operands o = operands(x_, w_, b_, "dense");
@@ -89,6 +91,7 @@ py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activat
     y.buffer->preactivation = z.object.cast<std::shared_ptr<Buffer>>();
     y.buffer->activation = f;
   }
+  if (o.w.buffer) ++o.w.buffer->uses;
   if (y.buffer) {
     const auto trained = [](const Tensor& v) { return v && v.buffer && v.buffer->gradient; };
     y.buffer->constant = o.x.constant() && !trained(o.w) && !trained(o.b);
@@ -113,10 +116,20 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
   return dz;
 }
 
-// dw (+)= x^T dz
-void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add) {
-  matmul(o.x, MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs, Activation::linear,
-                         0, add, false});
+// dw (+)= x^T dz, and perhaps the optimizer's step with it
+void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add,
+                     const UpdateArgs* update = nullptr) {
+  matmul(o.x, MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs,
+                         Activation::linear, 0, add, false, update});
+}
+
+// The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it.
+const UpdateArgs* last_use_update(const Tensor& variable) {
+  Buffer& v = *variable.buffer;
+  if (!v.update || v.uses != 1) return nullptr;
+  v.updated = true;
+  if (engine::Program* program = engine::recording()) program->keep(v.update);
+  return v.update.get();
 }
 
 // db (+)= sum of dz's rows
@@ -127,8 +140,9 @@ void bias_gradient(const Tensor& db, const Operands& o, const Tensor& dz, bool a
 
 // dx = dz w^T
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
-  matmul(o.x, MatmulArgs{dx.data, dz.data, o.w.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1,
-                         Activation::linear, 0, false, false},
+  matmul(o.x,
+         MatmulArgs{dx.data, dz.data, o.w.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1, Activation::linear,
+                    0, false, false, nullptr},
          true);
 }
 
@@ -138,21 +152,21 @@ bool is_small(const Operands& o, Activation f) {
   return o.rows * o.inputs * o.outputs <= kProducts && !needs_input(f) && f != Activation::softmax;
 }
 
-void small_backward(const Tensor& dx, const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dy,
-                    const Tensor& y, Activation f, double alpha) {
+void small_backward(const Tensor& dx, const GradientSlot& dw, const GradientSlot& db, const Operands& o,
+                    const Tensor& dy, const Tensor& y, Activation f, double alpha) {
   if (dy.buffer && dy.buffer->at_preactivation) f = Activation::linear;
   const Tensor dz = scratch(o.x.dtype, f == Activation::linear ? Shape{0} : o.y_shape);
   const auto at = [](const Tensor& t) { return t ? t.data : nullptr; };
   run(engine::kernels().dense_backward, o.x.dtype,
-      DenseBackwardArgs{at(dx), at(dw.tensor), at(db.tensor), dz.data, dy.data, o.x.data, at(y), o.w.data, o.rows, o.outputs,
-                        o.inputs, f, alpha, dw.add, db.add},
+      DenseBackwardArgs{at(dx), at(dw.tensor), at(db.tensor), dz.data, dy.data, o.x.data, at(y), o.w.data, o.rows,
+                        o.outputs, o.inputs, f, alpha, dw.add, db.add},
       1, static_cast<double>(o.rows * o.inputs * o.outputs) * 0.2);
 }
 
 // For a layer (w is its variable) the gradients are added to the variables' own and dx is returned, None if nobody
 // wants it; for arrays all three are returned.
-py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::handle w_, py::handle b_, py::handle activation,
-                          py::handle alpha, py::handle out) {
+py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::handle w_, py::handle b_,
+                          py::handle activation, py::handle alpha, py::handle out) {
   const char* op = "dense_backward";
   const Activation f = activation_from(activation, op);
   const Operands o = operands(x_, w_, b_, op);
@@ -176,12 +190,16 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
   }
   if (o.w.buffer) {
     const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f));
-    if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) kernel_gradient(dw.tensor, o, dz, dw.add);
+    Tensor dx;
+    if (!o.x.constant()) {  // first, because the kernel may change below
+      dx = scratch(o.x.dtype, o.x.shape);
+      input_gradient(dx, o, dz);
+    }
+    if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) {
+      kernel_gradient(dw.tensor, o, dz, dw.add, last_use_update(o.w));
+    }
     if (const GradientSlot db = gradient_slot(o.b); db.tensor) bias_gradient(db.tensor, o, dz, db.add);
-    if (o.x.constant()) return py::none();
-    const Tensor dx = scratch(o.x.dtype, o.x.shape);
-    input_gradient(dx, o, dz);
-    return dx.object;
+    return dx ? dx.object : py::none();
   }
 
   py::object outs[3] = {py::none(), py::none(), py::none()};

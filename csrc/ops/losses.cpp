@@ -6,9 +6,9 @@ namespace {
 
 struct Loss {
   const char* name;
-  TypedKernel KernelTable::*plain;
-  TypedKernel KernelTable::*logits;  // null: there is no such form
-  bool sparse;                       // y_true holds labels
+  TypedKernel KernelTable::* plain;
+  TypedKernel KernelTable::* logits;  // null: there is no such form
+  bool sparse;                        // y_true holds labels
 };
 constexpr Loss kLosses[] = {
     {"mean_squared_error", &KernelTable::mean_squared_error, nullptr, false},
@@ -16,7 +16,8 @@ constexpr Loss kLosses[] = {
     {"binary_crossentropy", &KernelTable::binary_crossentropy, &KernelTable::binary_crossentropy_logits, false},
     {"categorical_crossentropy", &KernelTable::categorical_crossentropy, &KernelTable::categorical_crossentropy_logits,
      false},
-    {"sparse_categorical_crossentropy", &KernelTable::sparse_crossentropy, &KernelTable::sparse_crossentropy_logits, true},
+    {"sparse_categorical_crossentropy", &KernelTable::sparse_crossentropy, &KernelTable::sparse_crossentropy_logits,
+     true},
 };
 
 // Labels as int32, each checked against the number of classes.
@@ -73,8 +74,9 @@ py::object loss(const Loss& l, py::handle y_true_, py::handle y_pred_, bool from
     dy = result(py::none(), y_pred, y_pred.shape, l.name);
     if (dy.buffer) dy.buffer->at_preactivation = fused;
   }
-  run(kernel, y_pred.dtype, LossArgs{by_row.data, dy ? dy.data : nullptr, y_true.data, source.data, rows, y_pred.columns()},
-      rows, static_cast<double>(y_pred.size()) * (l.logits ? 1.0 : 0.2));
+  run(kernel, y_pred.dtype,
+      LossArgs{by_row.data, dy ? dy.data : nullptr, y_true.data, source.data, rows, y_pred.columns()}, rows,
+      static_cast<double>(y_pred.size()) * (l.logits ? 1.0 : 0.2));
   run(k.mean, y_pred.dtype, MeanArgs{value.data, by_row.data, rows}, 1, static_cast<double>(rows) * 0.1);
 
   if (y_pred.buffer) return py::make_tuple(value.object, dy ? dy.object : py::object(py::none()));
@@ -84,34 +86,35 @@ py::object loss(const Loss& l, py::handle y_true_, py::handle y_pred_, bool from
   return py::make_tuple(number, dy.object);
 }
 
-// loss += l1 sum|w| + l2 sum w^2, and its derivative joins the variable's gradient.
-void weight_penalty(py::handle loss_, py::handle variable_, double l1, double l2) {
-  const char* op = "regularizer";
-  const Tensor variable = read_float(variable_, op, "the weight");
-  const Tensor value = write(loss_, variable.dtype, {1}, op, "loss");
+// l1 sum|w| + l2 sum w^2; its derivative joins the variable's gradient.
+py::object weight_penalty(py::handle variable_, double l1, double l2) {
+  const Tensor variable = read_float(variable_, "regularizer", "the weight");
+  const Tensor value = scratch(variable.dtype, {1});
   const GradientSlot slot = gradient_slot(variable);
   run(engine::kernels().penalty, variable.dtype,
-      PenaltyArgs{value.data, slot.tensor ? slot.tensor.data : nullptr, variable.data, variable.size(), l1, l2, 1.0, slot.add},
+      PenaltyArgs{value.data, slot.tensor ? slot.tensor.data : nullptr, variable.data, variable.size(), l1, l2, 1.0,
+                  slot.add},
       1, static_cast<double>(variable.size()) * 0.2);
+  return value.object;
 }
 
-// The same for a layer's output y, divided by the batch size; returns the derivative.
-py::object activity_penalty(py::handle loss_, py::handle y_, double l1, double l2) {
-  const char* op = "activity_regularizer";
-  const Tensor y = read_float(y_, op, "y");
-  const Tensor value = write(loss_, y.dtype, {1}, op, "loss");
-  const Tensor dy = scratch(y.dtype, y.shape);
+// The same for a layer's output y, divided by the batch size; with its derivative.
+py::object activity_penalty(py::handle y_, double l1, double l2) {
+  const Tensor y = read_float(y_, "activity_regularizer", "y");
+  const Tensor value = scratch(y.dtype, {1}), dy = scratch(y.dtype, y.shape);
   const double batch = static_cast<double>(y.shape.empty() ? 1 : y.shape[0]);
-  run(engine::kernels().penalty, y.dtype, PenaltyArgs{value.data, dy.data, y.data, y.size(), l1, l2, 1.0 / batch, false}, 1,
+  run(engine::kernels().penalty, y.dtype,
+      PenaltyArgs{value.data, dy.data, y.data, y.size(), l1, l2, 1.0 / batch, false}, 1,
       static_cast<double>(y.size()) * 0.2);
-  return dy.object;
+  return py::make_tuple(value.object, dy.object);
 }
 
 // sums += (value * weight, weight)
 void accumulate(py::handle sums_, py::handle value_, double weight) {
   const Tensor sums = write(sums_, DType::f64, {4}, "accumulate", "sums");
   const Tensor value = read_float(value_, "accumulate", "value");
-  run(engine::kernels().accumulate, value.dtype, AccumulateArgs{reinterpret_cast<Sums*>(sums.data), value.data, weight}, 1, 1);
+  run(engine::kernels().accumulate, value.dtype, AccumulateArgs{reinterpret_cast<Sums*>(sums.data), value.data, weight},
+      1, 1);
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ void accuracy(const TypedKernel& kernel, const char* op, bool sparse, py::handle
   require_shape(y_true, sparse ? rows : y_pred.shape, op, "y_true", "y_pred needs");
   if (y_true.dtype != (sparse ? DType::i32 : y_pred.dtype)) type_error(op, "y_true has the wrong dtype");
   run(kernel, y_pred.dtype,
-      AccuracyArgs{reinterpret_cast<Sums*>(sums.data), y_true.data, y_pred.data, y_pred.rows(), y_pred.columns(), threshold},
+      AccuracyArgs{reinterpret_cast<Sums*>(sums.data), y_true.data, y_pred.data, y_pred.rows(), y_pred.columns(),
+                   threshold},
       1, static_cast<double>(y_pred.size()));
 }
 

@@ -36,46 +36,81 @@ Update update(py::handle p_, py::handle g_, py::handle m_, py::handle v_, py::ha
   return u;
 }
 
-void apply(const TypedKernel& kernel, const Update& u) {
-  run(kernel, u.p.dtype, u.args, chunks_of(u.args.n, kElements), static_cast<double>(u.p.bytes()) * 0.15);
+// What every optimizer's step is: one kernel call over flat arrays, or a rule for a variable to keep.
+void take(const Update& u) {
+  run(engine::kernels().update, u.p.dtype, u.args, chunks_of(u.args.n, kElements),
+      static_cast<double>(u.p.bytes()) * 0.15);
+}
+void give(const Update& u, py::handle variable) {
+  auto rule = std::make_shared<UpdateArgs>(u.args);
+  // The moments and the state are the optimizer's, which outlives the steps that are made with it; so does the
+  // gradient.
+  variable.cast<Buffer*>()->update = std::move(rule);
 }
 
 void tick(py::handle state, double beta_1, double beta_2) {
   run(engine::kernels().tick, TickArgs{state_of(state, "optimizer"), beta_1, beta_2}, 1, 1);
 }
 
-void sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov) {
+Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov) {
   Update u = update(p, g, velocity, py::none(), state, "sgd", "velocity");
+  u.args.rule = Rule::sgd;
   u.args.momentum = momentum;
   u.args.nesterov = nesterov;
-  apply(engine::kernels().sgd, u);
+  return u;
 }
 
-void rmsprop(py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho, double momentum,
-             double epsilon) {
+Update rmsprop(py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho,
+               double momentum, double epsilon) {
   Update u = update(p, g, velocity, v, state, "rmsprop", "velocity");
+  u.args.rule = Rule::rmsprop;
   u.args.rho = rho;
   u.args.momentum = momentum;
   u.args.epsilon = epsilon;
-  apply(engine::kernels().rmsprop, u);
+  return u;
 }
 
-void adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle state, double beta_1, double beta_2,
-          double epsilon) {
+Update adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle state, double beta_1, double beta_2,
+            double epsilon) {
   Update u = update(p, g, m, v, state, "adam", "m");
+  u.args.rule = Rule::adam;
   u.args.beta_1 = beta_1;
   u.args.beta_2 = beta_2;
   u.args.epsilon = epsilon;
-  apply(engine::kernels().adam, u);
+  return u;
 }
 
 }  // namespace
 
 void register_optimizers(py::module_& m) {
   m.def("tick", tick);
-  m.def("sgd", sgd);
-  m.def("rmsprop", rmsprop);
-  m.def("adam", adam);
+  // `keep`: p is a variable that takes the step when its gradient is complete, not now.
+  m.def(
+      "sgd",
+      [](py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov, bool keep) {
+        const Update u = sgd(p, g, velocity, state, momentum, nesterov);
+        keep ? give(u, p) : take(u);
+      },
+      py::arg("p"), py::arg("g"), py::arg("velocity"), py::arg("state"), py::arg("momentum"), py::arg("nesterov"),
+      py::arg("keep") = false);
+  m.def(
+      "rmsprop",
+      [](py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho, double momentum,
+         double epsilon, bool keep) {
+        const Update u = rmsprop(p, g, v, velocity, state, rho, momentum, epsilon);
+        keep ? give(u, p) : take(u);
+      },
+      py::arg("p"), py::arg("g"), py::arg("v"), py::arg("velocity"), py::arg("state"), py::arg("rho"),
+      py::arg("momentum"), py::arg("epsilon"), py::arg("keep") = false);
+  m.def(
+      "adam",
+      [](py::handle p, py::handle g, py::handle m1, py::handle v, py::handle state, double beta_1, double beta_2,
+         double epsilon, bool keep) {
+        const Update u = adam(p, g, m1, v, state, beta_1, beta_2, epsilon);
+        keep ? give(u, p) : take(u);
+      },
+      py::arg("p"), py::arg("g"), py::arg("m"), py::arg("v"), py::arg("state"), py::arg("beta_1"), py::arg("beta_2"),
+      py::arg("epsilon"), py::arg("keep") = false);
 }
 
 }  // namespace ranvier::ops

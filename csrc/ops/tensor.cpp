@@ -42,25 +42,52 @@ Tensor from_buffer(py::handle object) {
 bool dtype_of(int number, DType& dtype) {
   switch (number) {
     case NumPy::NPY_BOOL_:
-    case NumPy::NPY_UBYTE_: dtype = DType::u8; return true;
-    case NumPy::NPY_BYTE_: dtype = DType::i8; return true;
-    case NumPy::NPY_SHORT_: dtype = DType::i16; return true;
-    case NumPy::NPY_USHORT_: dtype = DType::u16; return true;
-    case NumPy::NPY_INT_: dtype = DType::i32; return true;
-    case NumPy::NPY_UINT_: dtype = DType::u32; return true;
-    case NumPy::NPY_LONG_: dtype = sizeof(long) == 8 ? DType::i64 : DType::i32; return true;
-    case NumPy::NPY_ULONG_: dtype = sizeof(long) == 8 ? DType::u64 : DType::u32; return true;
-    case NumPy::NPY_LONGLONG_: dtype = DType::i64; return true;
-    case NumPy::NPY_ULONGLONG_: dtype = DType::u64; return true;
-    case NumPy::NPY_FLOAT_: dtype = DType::f32; return true;
-    case NumPy::NPY_DOUBLE_: dtype = DType::f64; return true;
-    default: return false;
+    case NumPy::NPY_UBYTE_:
+      dtype = DType::u8;
+      return true;
+    case NumPy::NPY_BYTE_:
+      dtype = DType::i8;
+      return true;
+    case NumPy::NPY_SHORT_:
+      dtype = DType::i16;
+      return true;
+    case NumPy::NPY_USHORT_:
+      dtype = DType::u16;
+      return true;
+    case NumPy::NPY_INT_:
+      dtype = DType::i32;
+      return true;
+    case NumPy::NPY_UINT_:
+      dtype = DType::u32;
+      return true;
+    case NumPy::NPY_LONG_:
+      dtype = sizeof(long) == 8 ? DType::i64 : DType::i32;
+      return true;
+    case NumPy::NPY_ULONG_:
+      dtype = sizeof(long) == 8 ? DType::u64 : DType::u32;
+      return true;
+    case NumPy::NPY_LONGLONG_:
+      dtype = DType::i64;
+      return true;
+    case NumPy::NPY_ULONGLONG_:
+      dtype = DType::u64;
+      return true;
+    case NumPy::NPY_FLOAT_:
+      dtype = DType::f32;
+      return true;
+    case NumPy::NPY_DOUBLE_:
+      dtype = DType::f64;
+      return true;
+    default:
+      return false;
   }
 }
 
 constexpr int kHalf = 23;  // NumPy's number for float16
 
-std::string dtype_text(const py::array& a) { return py::cast<std::string>(py::str(a.dtype())); }
+std::string dtype_text(const py::array& a) {
+  return py::cast<std::string>(py::str(a.dtype()));
+}
 
 // Sees a C-contiguous, aligned, native array as a Tensor.
 Tensor view(py::array a, DType dtype) {
@@ -96,7 +123,8 @@ Tensor from_object(py::handle object, const char* op, const char* name, bool hal
   const int number = a.dtype().num();
   DType dtype = DType::f32;
   if (!(number == kHalf && half) && !dtype_of(number, dtype)) {
-    type_error(op, std::string(name) + " has dtype " + dtype_text(a) + "; convert it to float32 or float64 with .astype");
+    type_error(op,
+               std::string(name) + " has dtype " + dtype_text(a) + "; convert it to float32 or float64 with .astype");
   }
   if (number == kHalf || !is_plain(a)) {
     constexpr int kFlags = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_ | NumPy::NPY_ARRAY_FORCECAST_;
@@ -121,7 +149,9 @@ py::array new_array(DType dtype, const Shape& shape) {
 void value_error(const char* op, const std::string& text) {
   throw py::value_error("[" + std::string(op) + "] " + text);
 }
-void type_error(const char* op, const std::string& text) { throw py::type_error("[" + std::string(op) + "] " + text); }
+void type_error(const char* op, const std::string& text) {
+  throw py::type_error("[" + std::string(op) + "] " + text);
+}
 
 std::string pluralised(int64_t count, const char* noun) {
   const std::string word = noun;
@@ -134,16 +164,26 @@ std::string integer_text(const py::array& integers, py::ssize_t i) {
 
 py::dtype numpy_dtype(DType dtype) {
   switch (dtype) {
-    case DType::f32: return py::dtype::of<float>();
-    case DType::f64: return py::dtype::of<double>();
-    case DType::i32: return py::dtype::of<int32_t>();
-    case DType::i64: return py::dtype::of<int64_t>();
-    case DType::u8: return py::dtype::of<uint8_t>();
-    case DType::i8: return py::dtype::of<int8_t>();
-    case DType::u16: return py::dtype::of<uint16_t>();
-    case DType::i16: return py::dtype::of<int16_t>();
-    case DType::u32: return py::dtype::of<uint32_t>();
-    case DType::u64: return py::dtype::of<uint64_t>();
+    case DType::f32:
+      return py::dtype::of<float>();
+    case DType::f64:
+      return py::dtype::of<double>();
+    case DType::i32:
+      return py::dtype::of<int32_t>();
+    case DType::i64:
+      return py::dtype::of<int64_t>();
+    case DType::u8:
+      return py::dtype::of<uint8_t>();
+    case DType::i8:
+      return py::dtype::of<int8_t>();
+    case DType::u16:
+      return py::dtype::of<uint16_t>();
+    case DType::i16:
+      return py::dtype::of<int16_t>();
+    case DType::u32:
+      return py::dtype::of<uint32_t>();
+    case DType::u64:
+      return py::dtype::of<uint64_t>();
   }
   throw py::type_error("unknown dtype");
 }
@@ -156,7 +196,9 @@ DType dtype_from(py::handle object) {
   return dtype;
 }
 
-Tensor read(py::handle object, const char* op, const char* name) { return from_object(object, op, name, true); }
+Tensor read(py::handle object, const char* op, const char* name) {
+  return from_object(object, op, name, true);
+}
 
 Tensor read_float(py::handle object, const char* op, const char* name) {
   Tensor t = from_object(object, op, name);
@@ -185,15 +227,16 @@ Tensor write(py::handle object, DType dtype, const Shape& shape, const char* op,
     const auto a = py::reinterpret_borrow<py::array>(object);
     if (!a.writeable()) value_error(op, std::string(name) + " is read-only; give a writable array");
     if (!is_plain(a)) {
-      value_error(op, std::string(name) + " must be C-contiguous and in native byte order, because it is written in place");
+      value_error(op,
+                  std::string(name) + " must be C-contiguous and in native byte order, because it is written in place");
     }
     DType found;
     if (!dtype_of(a.dtype().num(), found)) value_error(op, std::string(name) + " has dtype " + dtype_text(a));
     t = view(a, found);
   }
   if (t.dtype != dtype) {
-    value_error(op, std::string(name) + " has dtype " + engine::name_of(t.dtype) + " but must have " +
-                        engine::name_of(dtype));
+    value_error(
+        op, std::string(name) + " has dtype " + engine::name_of(t.dtype) + " but must have " + engine::name_of(dtype));
   }
   require_shape(t, shape, op, name, "the result needs");
   return t;
@@ -229,7 +272,9 @@ Tensor scratch(DType dtype, const Shape& shape) {
   char* data = storage->data();
   return of(std::make_shared<Buffer>(shape, dtype, std::move(storage), data));
 }
-Tensor fixed(DType dtype, const Shape& shape) { return of(std::make_shared<Buffer>(shape, dtype)); }
+Tensor fixed(DType dtype, const Shape& shape) {
+  return of(std::make_shared<Buffer>(shape, dtype));
+}
 
 void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, const char* name) {
   if (input && out.size() && input.size() && out.data < input.data + input.bytes() &&

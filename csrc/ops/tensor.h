@@ -23,7 +23,7 @@ using engine::text_of;
 
 // An argument, C-contiguous and in native byte order (copied if it was not).
 struct Tensor {
-  py::object object;  // the array or Buffer that owns the data; empty where an optional argument is None
+  py::object object;         // the array or Buffer that owns the data; empty where an optional argument is None
   Buffer* buffer = nullptr;  // null: an array
   char* data = nullptr;
   DType dtype = DType::f32;
@@ -42,8 +42,8 @@ struct Tensor {
 };
 
 // Reads an argument. `op` and `name` are for the message of a TypeError.
-Tensor read(py::handle object, const char* op, const char* name);          // any number type; float16 as float32
-Tensor read_float(py::handle object, const char* op, const char* name);    // float32 or float64
+Tensor read(py::handle object, const char* op, const char* name);        // any number type; float16 as float32
+Tensor read_float(py::handle object, const char* op, const char* name);  // float32 or float64
 Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name);  // the same float type
 
 // A place to write to, changed in place: never a copy, so it must be contiguous, writable and of this type and shape.
@@ -68,7 +68,7 @@ py::array as_array(const std::shared_ptr<Buffer>& buffer);
 py::dtype numpy_dtype(DType dtype);
 DType dtype_from(py::handle dtype);
 
-std::string pluralised(int64_t count, const char* noun);  // "1 row", "2 rows", "3 classes"
+std::string pluralised(int64_t count, const char* noun);             // "1 row", "2 rows", "3 classes"
 std::string integer_text(const py::array& integers, py::ssize_t i);  // as Python prints it
 
 [[noreturn]] void value_error(const char* op, const std::string& text);

@@ -165,7 +165,7 @@ class Graph:
                 for i in targets:
                     values[i] = None if i >= len(self.inputs) else values[i]
                     gradients[i] = None
-                unread = all(d is None for d in given) and node.layer.activity_regularizer is None
+                unread = all(d is None for d in given) and not node.layer.penalised
                 if constant or unread:
                     continue
                 dx = back(given[0] if len(given) == 1 else given)
@@ -204,7 +204,9 @@ def trace(layer: Layer, input_shape: Any, training: bool) -> Graph:
     """The graph that `layer.call` makes of symbolic inputs of these shapes."""
     many = isinstance(input_shape, list)
     shapes: Sequence[Shape] = input_shape if many else [input_shape]
-    inputs = [SymbolicTensor(tuple(s), layer.dtype, name=f"input_{i}") for i, s in enumerate(shapes)]
+    inputs = [
+        SymbolicTensor(tuple(s), layer.dtype, name=f"input_{i}") for i, s in enumerate(shapes)
+    ]
     takes_training = "training" in inspect.signature(layer.call).parameters
     given = inputs if many else inputs[0]
     call: Callable[..., Any] = layer.call

@@ -41,6 +41,7 @@ class Optimizer:
         self.variables: list[Variable] = []
         self.gradients: list[Buffer] = []
         self._spans: list[_Span] = []
+        self._homes: list[tuple[Buffer, list[Buffer], int]] = []
         self._moments: list[list[Buffer]] = []
         # learning_rate, beta_1^step, beta_2^step, Adam's rate, step: as OptimizerState in kernels.h
         self.state = Buffer.from_array(np.array([0.0, 1.0, 1.0, 0.0, 0.0]))
@@ -72,8 +73,7 @@ class Optimizer:
             return
         house(variables)
         self._view[1:] = 1.0, 1.0, 0.0, 0.0
-        self.variables, self._spans = variables, []
-        self.gradients, self._moments = [], []
+        self.variables = variables
         homes: dict[int, tuple[Buffer, list[Buffer], int]] = {}
         for dtype in dict.fromkeys(v.dtype for v in variables):
             group = [v for v in variables if v.dtype == dtype]
@@ -82,41 +82,54 @@ class Optimizer:
             flat_m = [Buffer((end,), dtype) for _ in range(self.slots)]
             for v, start in zip(group, starts, strict=True):
                 homes[id(v)] = flat_g, flat_m, start
-            self._spans += self._join(group, starts, end, flat_g, flat_m)
-        for v in variables:
-            flat_g, flat_m, start = homes[id(v)]
+        self._homes = [homes[id(v)] for v in variables]
+        self.gradients, self._moments = [], []
+        for v, (flat_g, flat_m, start) in zip(variables, self._homes, strict=True):
             self.gradients.append(flat_g.part(start, v.shape))
             self._moments.append([m.part(start, v.shape) for m in flat_m])
+        self._spans = self._join([True] * len(variables))
 
-    def _join(
-        self, group: list[Variable], starts: list[int], end: int, g: Buffer, moments: list[Buffer]
-    ) -> list[_Span]:
-        """Runs of variables that lie in their arena as their gradients do in theirs."""
+    def _join(self, wanted: list[bool]) -> list[_Span]:
+        """The wanted variables, in runs that lie in their arena as their gradients do in theirs."""
         spans: list[_Span] = []
+        items = [
+            (v, home) for v, home, w in zip(self.variables, self._homes, wanted, strict=True) if w
+        ]
         first = 0
-        for i in range(1, len(group) + 1):
-            if i < len(group):
-                a, b = group[i - 1], group[i]
-                if b.arena is a.arena and b.offset - a.offset == starts[i] - starts[i - 1]:
+        for i in range(1, len(items) + 1):
+            if i < len(items):
+                (a, (a_g, _, a_start)), (b, (b_g, _, b_start)) = items[i - 1], items[i]
+                gap = offsets([a])[1]  # from one to the next, if nothing lies between
+                together = b.arena is a.arena and b_g is a_g
+                if together and b.offset - a.offset == gap and b_start - a_start == gap:
                     continue
-            arena, offset = group[first].arena, group[first].offset
-            assert arena is not None  # house
+            (head, (flat_g, flat_m, start)), (tail, (_, _, last)) = items[first], items[i - 1]
+            assert head.arena is not None  # house
             # To the end of the last variable, not of its padding: that may be another model's.
-            length = starts[i - 1] + group[i - 1].size - starts[first]
+            length = last + tail.size - start
             spans.append(
                 _Span(
-                    arena.part(offset, (length,)),
-                    g.part(starts[first], (length,)),
-                    [m.part(starts[first], (length,)) for m in moments],
+                    head.arena.part(head.offset, (length,)),
+                    flat_g.part(start, (length,)),
+                    [m.part(start, (length,)) for m in flat_m],
                 )
             )
             first = i
         return spans
 
-    def attach(self) -> None:
-        """Have the variables gather their gradients here, from nothing."""
-        for variable, gradient in zip(self.variables, self.gradients, strict=True):
+    def attach(self, early: bool = True) -> None:
+        """Have the variables gather their gradients here, from nothing.
+
+        Args:
+            early: let the op that completes a variable's gradient take the step for it at once,
+                while both are in the cache; `tick` must come before the backward pass then.
+        """
+        for variable, gradient, moments in zip(
+            self.variables, self.gradients, self._moments, strict=True
+        ):
             variable.gradient = gradient
+            if early:
+                self.update(variable, gradient, *moments, keep=True)
 
     def detach(self) -> None:
         """Have the variables gather no gradients."""
@@ -124,17 +137,21 @@ class Optimizer:
             variable.gradient = None
 
     def step(self) -> None:
-        """Change the variables by the gradients gathered."""
-        self.tick()
-        for span in self._spans:
+        """Change the variables by the gradients gathered, but for those that have been already."""
+        rest = [not variable.updated for variable in self.variables]
+        for span in self._spans if all(rest) else self._join(rest):
             self.update(span.p, span.g, *span.moments)
 
     def tick(self) -> None:
         """Advance the step count and what follows from it."""
         _core.tick(self.state, 0.0, 0.0)
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
-        """One kernel call over flat Buffers."""
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
+        """One kernel call over flat Buffers.
+
+        Args:
+            keep: p is a variable that remembers the call for when its gradient is complete.
+        """
         raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define update")
 
     def apply_gradients(self, pairs: Sequence[tuple[Any, Variable]]) -> None:
@@ -156,6 +173,7 @@ class Optimizer:
         self.build([variable for _, variable in pairs])
         for (array, _), gradient in zip(pairs, self.gradients, strict=True):
             gradient.assign(array)
+        self.tick()
         self.step()
 
     def get_weights(self) -> list[np.ndarray]:
@@ -194,9 +212,9 @@ class SGD(Optimizer):
         self.momentum, self.nesterov = _share("SGD", "momentum", momentum, 1.0), bool(nesterov)
         self.slots = 1 if self.momentum else 0
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
         velocity = moments[0] if moments else None
-        _core.sgd(p, g, velocity, self.state, self.momentum, self.nesterov)
+        _core.sgd(p, g, velocity, self.state, self.momentum, self.nesterov, keep)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
@@ -226,9 +244,9 @@ class RMSprop(Optimizer):
         self.epsilon = _number("RMSprop", "epsilon", epsilon)
         self.slots = 2 if self.momentum else 1
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
         velocity = moments[1] if self.momentum else None
-        _core.rmsprop(p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon)
+        _core.rmsprop(p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon, keep)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -269,9 +287,9 @@ class Adam(Optimizer):
     def tick(self) -> None:
         _core.tick(self.state, self.beta_1, self.beta_2)
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer) -> None:
+    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
         m, v = moments
-        _core.adam(p, g, m, v, self.state, self.beta_1, self.beta_2, self.epsilon)
+        _core.adam(p, g, m, v, self.state, self.beta_1, self.beta_2, self.epsilon, keep)
 
     def get_config(self) -> dict[str, Any]:
         return {

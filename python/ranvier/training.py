@@ -20,7 +20,7 @@ import numpy as np
 
 from ranvier import _core, losses, metrics, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
-from ranvier.layers.base import Layer, activity_penalties
+from ranvier.layers.base import Layer, NumpyLayer, activity_penalties
 from ranvier.variables import house
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Trainer:
     stop_training = False
     optimizer: optimizers.Optimizer | None = None
     history: History | None = None
+    _outputs: list[_Output] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         self._programs: dict[Any, Any] = {}
@@ -142,7 +143,6 @@ class Trainer:
         """
         self.optimizer = optimizers.get(optimizer)
         self._compiled = (loss, metrics, loss_weights)
-        self._outputs: list[_Output] | None = None
         self._loss_tracker = _metrics_module.Mean("loss")
         self._forget_programs()
         self._flags = {id(layer): layer._trainable for layer in self.flatten_layers()}
@@ -153,9 +153,7 @@ class Trainer:
         """Match losses and metrics with the outputs, which must be known."""
         loss, wanted_metrics, weights = self._compiled
         graph = self.graph(True, self._built_shape)
-        names = [
-            t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs
-        ]
+        names = [t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs]
         losses_each = _each(loss, names, "loss")
         weights_each = _each(weights, names, "loss_weights")
         metrics_each = _each_metric(wanted_metrics, names)
@@ -170,9 +168,9 @@ class Trainer:
             outputs.append(output)
         self._outputs = outputs
         self._trained = self._trainable_at_compile()
-        self._penalised = [
-            v for layer in self.flatten_layers() for v in layer._variables if v.regularizer is not None
-        ]
+        # A step taken in the middle of backward cannot be undone if a layer's Python raises after it.
+        self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
+        self._penalised = [v for v in self._trained if v.regularizer is not None]
 
     def _trainable_at_compile(self) -> list[Variable]:
         """The variables to train, by the flags as they were when compile was called."""
@@ -277,9 +275,7 @@ class Trainer:
             labels = output.loss.labels if output.loss is not None else False
             name = output.loss.name if output.loss is not None else output.name
             if output.metrics is None:
-                output.metrics = [
-                    _metric(m, a.shape, shape) for m in output.requested
-                ]
+                output.metrics = [_metric(m, a.shape, shape) for m in output.requested]
             arrays[i] = a.reshape(losses.align(name, a.shape, shape, labels))
             if labels or any(m.labels for m in output.metrics):
                 _check_labels(name, a, tensor.shape[-1])
@@ -321,8 +317,10 @@ class Trainer:
         return (id(self.optimizer), penalties)
 
     def _forget_programs(self) -> None:
+        """The graph or what is trained has changed."""
         self._programs.clear()
         self._callers.clear()
+        self._outputs = None
 
     def _step(self, kind: str, rows: int) -> None:
         """One batch, composed of ops alone."""
@@ -337,7 +335,7 @@ class Trainer:
         optimizer = self.optimizer
         assert optimizer is not None
         if training:
-            optimizer.attach()
+            optimizer.attach(early=self._early)
         noted = activity_penalties.collect()
         try:
             x = self._batch(lane, rows, graph)
@@ -349,12 +347,15 @@ class Trainer:
                 ys = graph.infer(x)
             total, dys = self._losses(lane, rows, ys, training)
             del ys
-            for penalty in noted:
-                penalty.add_to(total)
-            for v in self._penalised:
-                _core.weight_penalty(total, v, v.regularizer.l1, v.regularizer.l2)
+            penalties = [penalty.value() for penalty in noted]
+            penalties += [
+                _core.weight_penalty(v, v.regularizer.l1, v.regularizer.l2) for v in self._penalised
+            ]
+            for value in penalties:
+                total = _core.add(total, _core.cast(value, total.dtype))
             self._loss_tracker.add(total, rows)
             if training:
+                optimizer.tick()
                 backward(dys[0] if graph.single_output else dys)
                 optimizer.step()
             lane.advance(rows)
@@ -395,6 +396,7 @@ class Trainer:
                     scale = np.asarray(output.weight, value.dtype)
                     value = _core.affine(value, scale, None, None)
                     dy = None if dy is None else _core.scale_gradient(dy, output.weight)
+                value = value if total is None else _core.cast(value, total.dtype)
                 total = value if total is None else _core.add(total, value)
             dys.append(dy)
             for metric in output.metrics or []:
@@ -475,7 +477,13 @@ class Trainer:
             assert self.optimizer is not None
             self.optimizer.build(self._trained)
             return self._fit(
-                data, held_out, batch_size, range(initial_epoch, epochs), verbose, callbacks, shuffle
+                data,
+                held_out,
+                batch_size,
+                range(initial_epoch, epochs),
+                verbose,
+                callbacks,
+                shuffle,
             )
 
     def _fit(
@@ -773,7 +781,9 @@ def _array(what: str, name: str, a: Any) -> np.ndarray:
         if a.dtype == np.float64:
             a = a.astype(np.float64, copy=False)
     if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
-        raise TypeError(f"[{what}] {name} has dtype {a.dtype}; use numbers (bool, integer or float)")
+        raise TypeError(
+            f"[{what}] {name} has dtype {a.dtype}; use numbers (bool, integer or float)"
+        )
     if a.dtype == np.float16:
         a = a.astype(np.float32)
     return np.ascontiguousarray(a, a.dtype.newbyteorder("=")) if a.ndim else a

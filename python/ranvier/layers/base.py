@@ -78,9 +78,10 @@ class _ActivityPenalty:
         self.regularizer, self.y = regularizer, y
         self.dy: Buffer | None = None
 
-    def add_to(self, loss: Buffer) -> None:
-        """Add the penalty to the loss, and keep its derivative for the way back."""
-        self.dy = activity_penalty(loss, self.y, self.regularizer.l1, self.regularizer.l2)
+    def value(self) -> Buffer:
+        """The penalty, a Buffer (1,); its derivative is kept for the way back."""
+        value, self.dy = activity_penalty(self.y, self.regularizer.l1, self.regularizer.l2)
+        return value
 
 
 activity_penalties = _ActivityPenalties()
@@ -273,7 +274,7 @@ class Layer:
         y, backward = self._forward_buffers(x, training)
         if self.activity_regularizer is None or activity_penalties.noted is None:
             # None goes through: what is above this layer depends on nothing that is trained.
-            return y, lambda dy: None if dy is None else backward(dy)
+            return y, lambda dy: None if dy is None and not self.penalised else backward(dy)
         penalty = _ActivityPenalty(self.activity_regularizer, y)
         activity_penalties.noted.append(penalty)
 
@@ -384,6 +385,11 @@ class Layer:
                 seen.add(id(layer))
                 yield layer
                 stack.extend(reversed(layer.layers))
+
+    @property
+    def penalised(self) -> bool:
+        """Whether an activity regularizer is here or inside: a gradient begins at it."""
+        return any(layer.activity_regularizer is not None for layer in self.flatten_layers())
 
     @property
     def weights(self) -> list[Variable]:
