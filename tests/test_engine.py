@@ -1,4 +1,4 @@
-"""The engine: recorded steps repeat what Python composed, bit for bit, and stay usable through interrupts and threads."""
+"""The engine: recorded steps repeat what Python composed, bit for bit, and survive interrupts."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def test_bits_of_avx2_and_avx512_agree_in_training():
         import numpy as np, ranvier as rv
         from ranvier import layers as L
         rv.utils.set_random_seed(1)
-        m = rv.Sequential([L.Input((33,)), L.Dense(20, "tanh"), L.Dense(17, "relu"), L.Dense(5, "softmax")])
+        stack = [L.Input((33,)), L.Dense(20, "tanh"), L.Dense(17, "relu"), L.Dense(5, "softmax")]
+        m = rv.Sequential(stack)
         m.compile("rmsprop", "sparse_categorical_crossentropy")
         r = np.random.default_rng(0)
         m.fit(r.standard_normal((300, 33)), r.integers(0, 5, 300), epochs=5, verbose=0)
@@ -327,8 +328,11 @@ m = rv.Sequential([L.Input((64,)), L.Dense(64, "relu"), L.Dense(1)])
 m.compile("adam", "mse")
 x = np.ones((4096, 64), "float32"); y = np.ones(4096)
 m.fit(x, y, batch_size=8, epochs=1, verbose=0)
-threading.Timer(0.4, lambda: (sent.append(time.monotonic()), os.kill(os.getpid(), signal.SIGINT))).start()
 sent = []
+def interrupt():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Timer(0.4, interrupt).start()
 try:
     m.fit(x, y, batch_size=8, epochs=10**6, verbose=0)
 except KeyboardInterrupt:

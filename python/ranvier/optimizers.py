@@ -246,7 +246,9 @@ class RMSprop(Optimizer):
 
     def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
         velocity = moments[1] if self.momentum else None
-        _core.rmsprop(p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon, keep)
+        _core.rmsprop(
+            p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon, keep
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

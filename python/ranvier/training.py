@@ -168,9 +168,9 @@ class Trainer:
             outputs.append(output)
         self._outputs = outputs
         self._trained = self._trainable_at_compile()
-        # A step taken in the middle of backward cannot be undone if a layer's Python raises after it.
+        # A step taken in the middle of backward cannot be undone if a layer's Python then raises.
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
-        self._penalised = [v for v in self._trained if v.regularizer is not None]
+        self._penalised = [(v, v.regularizer) for v in self._trained if v.regularizer is not None]
 
     def _trainable_at_compile(self) -> list[Variable]:
         """The variables to train, by the flags as they were when compile was called."""
@@ -211,7 +211,8 @@ class Trainer:
                 raise ValueError(f"[{what}] x must have rows; received a single number")
             if len(a) != len(arrays[0]):
                 raise ValueError(
-                    f"[{what}] the inputs have different numbers of rows: {[len(b) for b in arrays]}"
+                    f"[{what}] the inputs have different numbers of rows: "
+                    f"{[len(b) for b in arrays]}"
                 )
         if len(arrays[0]) == 0:
             raise ValueError(
@@ -313,7 +314,7 @@ class Trainer:
 
     def _training_key(self) -> tuple[Any, ...]:
         """What a recorded training or evaluation step has in it beside shapes."""
-        penalties = tuple((v.regularizer.l1, v.regularizer.l2) for v in self._penalised)
+        penalties = tuple((rule.l1, rule.l2) for _, rule in self._penalised)
         return (id(self.optimizer), penalties)
 
     def _forget_programs(self) -> None:
@@ -348,9 +349,7 @@ class Trainer:
             total, dys = self._losses(lane, rows, ys, training)
             del ys
             penalties = [penalty.value() for penalty in noted]
-            penalties += [
-                _core.weight_penalty(v, v.regularizer.l1, v.regularizer.l2) for v in self._penalised
-            ]
+            penalties += [_core.weight_penalty(v, rule.l1, rule.l2) for v, rule in self._penalised]
             for value in penalties:
                 total = _core.add(total, _core.cast(value, total.dtype))
             self._loss_tracker.add(total, rows)
@@ -675,7 +674,8 @@ class Trainer:
         shapes: list[Any] = [t.shape for t in graph.outputs]
         if any(d is None for shape in shapes for d in shape[1:]):
             # Shapes that only the data tell: ask one row.
-            xs = [_core.Buffer.from_array(a[:1], t.dtype) for a, t in zip(data.x, graph.inputs)]
+            pairs = zip(data.x, graph.inputs, strict=True)
+            xs = [_core.Buffer.from_array(a[:1], t.dtype) for a, t in pairs]
             shapes = [b.shape for b in graph.infer(xs[0] if graph.single_input else xs)]
         return [
             np.empty((data.rows, *shape[1:]), t.dtype)
