@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"gradients differ from central differences by {gradient_error(network, x, y_true):.1e}")
     for step in range(steps + 1):
         loss, gradients = network.gradients(x, y_true)
-        if step % (steps // 5) == 0:
+        if step % max(1, steps // 5) == 0:
             print(f"step {step:5d}   loss {loss:.5f}")
         descent.update_weights(network.weights, gradients, options.learning_rate)
 

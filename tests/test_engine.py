@@ -418,14 +418,14 @@ def test_memory_does_not_grow():
     def work(calls: int) -> None:
         for i in range(calls):
             model.predict(x[: 1 + i % 16])
-            model(x[: 1 + i % 16])
             if i % 10 == 0:
-                model.fit(x, y, verbose=0, batch_size=1 + i % 7)
+                model(x[: 1 + i % 16])
+                model.fit(x, y, verbose=0, batch_size=4 + i % 7)
 
     work(2000)
     gc.collect()
     before = resident()
-    work(10000)
+    work(100_000)  # and 10,000 fits
     gc.collect()
     assert resident() - before < 4 << 20
 

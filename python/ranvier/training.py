@@ -786,7 +786,10 @@ def _array(what: str, name: str, a: Any) -> np.ndarray:
         )
     if a.dtype == np.float16:
         a = a.astype(np.float32)
-    return np.ascontiguousarray(a, a.dtype.newbyteorder("=")) if a.ndim else a
+    # The engine gathers rows wherever they lie, also from a file: only a row itself must be in one
+    # piece, and its numbers in native order.
+    plain = a.dtype.isnative and a.flags.aligned and (a.ndim < 2 or a[:1].flags.c_contiguous)
+    return a if plain or not a.ndim else np.ascontiguousarray(a, a.dtype.newbyteorder("="))
 
 
 def _check_labels(name: str, labels: np.ndarray, classes: int | None) -> None:
