@@ -88,6 +88,7 @@ namespace {
 
 thread_local Program* recorded = nullptr;
 thread_local bool stop_wanted = false;
+thread_local Mode mode = Mode::run_and_record;
 
 void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
   const int64_t team = cost < kParallelCost ? 1 : std::min<int64_t>(threads(), chunks);
@@ -145,10 +146,18 @@ std::shared_ptr<Storage> allocate(int64_t bytes) {
   return recorded ? recorded->pool()->allocate(bytes) : std::make_shared<Storage>(bytes, false);
 }
 
+void set_mode(Mode wanted) {
+  mode = wanted;
+}
+
 void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost) {
+  submit_as(kernel, args, args, size, chunks, cost);
+}
+
+void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost) {
   if (chunks <= 0) return;
-  execute(kernel, args, chunks, cost);
-  if (recorded) recorded->append(kernel, args, size, chunks, cost);
+  if (mode != Mode::record) execute(kernel, run_args, chunks, cost);
+  if (recorded && mode != Mode::run) recorded->append(kernel, record_args, size, chunks, cost);
 }
 
 void Program::append(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost) {

@@ -71,6 +71,13 @@ class Program {
   Choice choices_[2];
 };
 
+// While a thread records, a call can be run alone, or recorded alone: where the recorded step does something earlier
+// than the composed one, which must change nothing before all of it is known to work.
+enum class Mode { run_and_record, run, record };
+void set_mode(Mode mode);
+// Runs a call with one args and records it with another.
+void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost);
+
 // The program that this thread records into; null: none.
 Program* recording();
 void set_recording(Program* program);

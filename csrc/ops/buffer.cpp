@@ -77,6 +77,10 @@ void refuse_in_recording() {
   if (engine::recording()) refuse_numpy();
 }
 
+void refuse_operator(const Buffer&, py::handle) {
+  refuse_numpy();
+}
+
 }  // namespace
 
 void register_buffer(py::module_& m) {
@@ -121,6 +125,18 @@ void register_buffer(py::module_& m) {
       .def("__array__", [](const Buffer&, const py::args&, const py::kwargs&) { refuse_numpy(); })
       .def("__array_ufunc__", [](const Buffer&, const py::args&, const py::kwargs&) { refuse_numpy(); })
       .def("__array_function__", [](const Buffer&, const py::args&, const py::kwargs&) { refuse_numpy(); })
+      .def("__add__", refuse_operator)
+      .def("__radd__", refuse_operator)
+      .def("__sub__", refuse_operator)
+      .def("__rsub__", refuse_operator)
+      .def("__mul__", refuse_operator)
+      .def("__rmul__", refuse_operator)
+      .def("__truediv__", refuse_operator)
+      .def("__rtruediv__", refuse_operator)
+      .def("__matmul__", refuse_operator)
+      .def("__rmatmul__", refuse_operator)
+      .def("__pow__", refuse_operator)
+      .def("__neg__", [](const Buffer&) { refuse_numpy(); })
       .def("__repr__", [](const Buffer& b) {
         return "<Buffer shape=" + text_of(b.shape) + " dtype=" + engine::name_of(b.dtype) + ">";
       });

@@ -24,7 +24,12 @@ void matmul(const Tensor& like, MatmulArgs args, bool transposed = false) {
     args.b = packed.data;
     args.packed = true;
   }
-  run(k.matmul, like.dtype, args, k.matmul_chunks[wide](args), product_cost(like, args.m, args.n, args.k));
+  const double cost = product_cost(like, args.m, args.n, args.k);
+  const int64_t chunks = k.matmul_chunks[wide](args);
+  if (!args.update) return run(k.matmul, like.dtype, args, chunks, cost);
+  MatmulArgs plain = args;
+  plain.update = nullptr;
+  engine::submit_as(k.matmul[like.dtype], &plain, &args, sizeof args, chunks, cost);
 }
 
 // x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
@@ -123,12 +128,14 @@ void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool
                          Activation::linear, 0, add, false, update});
 }
 
-// The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it.
+// The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. Only
+// a recorded step takes it there.
 const UpdateArgs* last_use_update(const Tensor& variable) {
   Buffer& v = *variable.buffer;
-  if (!v.update || v.uses != 1) return nullptr;
+  engine::Program* program = engine::recording();
+  if (!program || !v.update || v.uses != 1) return nullptr;
   v.updated = true;
-  if (engine::Program* program = engine::recording()) program->keep(v.update);
+  program->keep(v.update);
   return v.update.get();
 }
 

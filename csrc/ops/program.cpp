@@ -131,6 +131,11 @@ void register_program(py::module_& m) {
                     const std::shared_ptr<Buffer>&, py::handle, const Shape&, py::handle, Shape>())
       .def("__call__", &Caller::operator());
   m.def("submit_python", submit_python);
+  m.def("set_mode", [](const std::string& mode) {
+    engine::set_mode(mode == "run"      ? engine::Mode::run
+                     : mode == "record" ? engine::Mode::record
+                                        : engine::Mode::run_and_record);
+  });
   m.def("recording", [] { return engine::recording() != nullptr; });
 }
 

@@ -6,14 +6,15 @@ lives in a buffer that the kernels read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ranvier import _core
 from ranvier._core import Buffer
-from ranvier.registry import Registry, snake_case
+from ranvier.registry import Registry
 from ranvier.variables import Variable, house, offsets
 
 __all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
@@ -37,9 +38,10 @@ class Optimizer:
     slots = 0  # moments kept for each parameter
 
     def __init__(self, learning_rate: float, name: str | None = None) -> None:
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or type(self).__name__.lower()
         self.variables: list[Variable] = []
         self.gradients: list[Buffer] = []
+        self._owner: weakref.ref[Any] | None = None
         self._spans: list[_Span] = []
         self._homes: list[tuple[Buffer, list[Buffer], int]] = []
         self._moments: list[list[Buffer]] = []
@@ -121,8 +123,7 @@ class Optimizer:
         """Have the variables gather their gradients here, from nothing.
 
         Args:
-            early: let the op that completes a variable's gradient take the step for it at once,
-                while both are in the cache; `tick` must come before the backward pass then.
+            early: let a recorded step change a variable in the call that completes its gradient.
         """
         for variable, gradient, moments in zip(
             self.variables, self.gradients, self._moments, strict=True
@@ -136,11 +137,47 @@ class Optimizer:
         for variable in self.variables:
             variable.gradient = None
 
-    def step(self) -> None:
-        """Change the variables by the gradients gathered, but for those that have been already."""
-        rest = [not variable.updated for variable in self.variables]
-        for span in self._spans if all(rest) else self._join(rest):
+    def take_step(self, backward: Callable[[], Any]) -> None:
+        """Gather the gradients by `backward`, and change the variables by them.
+
+        The composed step changes nothing before `backward` is through. The recorded one, which
+        cannot fail, takes each variable's step as soon as its gradient is complete.
+        """
+        early = _core.recording() and any(v.gradient is not None for v in self.variables)
+        if early:
+            _core.set_mode("record")
+            self.tick()
+            _core.set_mode("both")
+        backward()
+        if not early:
+            self.step()
+            return
+        _core.set_mode("record")
+        for span in self._join([not variable.updated for variable in self.variables]):
             self.update(span.p, span.g, *span.moments)
+        _core.set_mode("run")
+        self.step()
+        _core.set_mode("both")
+
+    def step(self) -> None:
+        """Change the variables by the gradients gathered."""
+        self.tick()
+        for span in self._spans:
+            self.update(span.p, span.g, *span.moments)
+
+    def belong_to(self, model: Any) -> None:
+        """Note whose optimizer this is: its moments and step count are one model's alone.
+
+        Raises:
+            ValueError: if it is another's.
+        """
+        owner = self._owner() if self._owner is not None else None
+        if owner is not None and owner is not model:
+            raise ValueError(
+                f"[compile] this {type(self).__name__} is the optimizer of {owner.name!r} already: "
+                "give each model one of its own"
+            )
+        self._owner = weakref.ref(model)
 
     def tick(self) -> None:
         """Advance the step count and what follows from it."""
@@ -173,7 +210,6 @@ class Optimizer:
         self.build([variable for _, variable in pairs])
         for (array, _), gradient in zip(pairs, self.gradients, strict=True):
             gradient.assign(array)
-        self.tick()
         self.step()
 
     def get_weights(self) -> list[np.ndarray]:

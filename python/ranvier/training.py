@@ -57,6 +57,7 @@ class _Lane:
         self.feed = _core.Buffer((2,), "int64")  # the order of the rows, and the place in it
         self._sources: dict[tuple[str, int], Any] = {}
         self.data: _Data | None = None
+        self.results: Sequence[np.ndarray] = ()
 
     def source(self, kind: str, i: int) -> Any:
         """The i-th array of x, of y, or of the results."""
@@ -67,7 +68,7 @@ class _Lane:
 
     def point(self, data: _Data, results: Sequence[np.ndarray] = ()) -> None:
         """Begin a run, or an epoch, at the first row of its order."""
-        self.data = data  # alive as long as the pointers are in use
+        self.data, self.results = data, results  # alive as long as the pointers are in use
         _core.point_feed(self.feed, data.order)
         for kind, arrays in (("x", data.x), ("y", data.y), ("result", results)):
             for i, a in enumerate(arrays):
@@ -141,7 +142,14 @@ class Trainer:
         Raises:
             ValueError: if a name is unknown.
         """
-        self.optimizer = optimizers.get(optimizer)
+        chosen = optimizers.get(optimizer)
+        for item in _leaves(loss):
+            losses.get(item)
+        for item in _leaves(metrics):
+            if item not in _ACCURACY:
+                _metrics_module.get(item)
+        chosen.belong_to(self)
+        self.optimizer = chosen
         self._compiled = (loss, metrics, loss_weights)
         self._loss_tracker = _metrics_module.Mean("loss")
         self._forget_programs()
@@ -155,6 +163,8 @@ class Trainer:
         graph = self.graph(True, self._built_shape)
         names = [t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs]
         losses_each = _each(loss, names, "loss")
+        if loss is not None and all(item is None for item in losses_each):
+            raise ValueError(f"[compile] no output has a loss: loss={loss!r}")
         weights_each = _each(weights, names, "loss_weights")
         metrics_each = _each_metric(wanted_metrics, names)
         outputs = []
@@ -206,6 +216,8 @@ class Trainer:
         arrays = [_array(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
         if isinstance(x, list) and self.built and not self._takes(len(x)):
             arrays = [_array(what, "x", x)]  # a list of rows
+        if not arrays:
+            raise ValueError(f"[{what}] x is empty: at least one row is needed")
         for a in arrays:
             if a.ndim == 0:
                 raise ValueError(f"[{what}] x must have rows; received a single number")
@@ -264,6 +276,7 @@ class Trainer:
             raise ValueError(
                 f"[{what}] {self.name} has outputs {names} but {len(arrays)} arrays of y were given"
             )
+        chosen: list[list[metrics.Metric]] = []
         for i, (output, a, tensor) in enumerate(
             zip(self._outputs, arrays, self.graph(True, self._built_shape).outputs, strict=True)
         ):
@@ -275,11 +288,15 @@ class Trainer:
             shape = (None, *tensor.shape[1:])
             labels = output.loss.labels if output.loss is not None else False
             name = output.loss.name if output.loss is not None else output.name
-            if output.metrics is None:
-                output.metrics = [_metric(m, a.shape, shape) for m in output.requested]
             arrays[i] = a.reshape(losses.align(name, a.shape, shape, labels))
-            if labels or any(m.labels for m in output.metrics):
+            metrics_now = output.metrics or [_metric(m, a.shape, shape) for m in output.requested]
+            for metric in metrics_now:
+                losses.align(metric.name, a.shape, shape, metric.labels)
+            if labels or any(m.labels for m in metrics_now):
                 _check_labels(name, a, tensor.shape[-1])
+            chosen.append(metrics_now)
+        for output, metrics_now in zip(self._outputs, chosen, strict=True):
+            output.metrics = metrics_now
         return arrays
 
     # --- one step -------------------------------------------------------------------------------
@@ -329,6 +346,7 @@ class Trainer:
         graph = self.graph(kind == "train", self._built_shape)
         if kind == "predict":
             for i, y in enumerate(graph.infer(self._batch(lane, rows, graph))):
+                self._check_result(y, lane.results[i])
                 _core.scatter_batch(y, lane.source("result", i), lane.feed)
             lane.advance(rows)
             return
@@ -354,14 +372,20 @@ class Trainer:
                 total = _core.add(total, _core.cast(value, total.dtype))
             self._loss_tracker.add(total, rows)
             if training:
-                optimizer.tick()
-                backward(dys[0] if graph.single_output else dys)
-                optimizer.step()
+                optimizer.take_step(lambda: backward(dys[0] if graph.single_output else dys))
             lane.advance(rows)
         finally:
             activity_penalties.stop()
             if training:
                 optimizer.detach()
+
+    def _check_result(self, y: Any, result: np.ndarray) -> None:
+        if y.shape[1:] != result.shape[1:] or y.dtype != result.dtype.name:
+            raise ValueError(
+                f"[{self.name}] the output is {y.dtype} with rows of shape {y.shape[1:]}, but the "
+                f"graph says {result.dtype.name} with {result.shape[1:]}: a layer's "
+                "compute_output_shape or dtype is wrong, or a model inside has changed since"
+            )
 
     @staticmethod
     def _batch(lane: _Lane, rows: int, graph: Graph) -> Any:
@@ -421,7 +445,8 @@ class Trainer:
                 logs[name] = metric.result()
         return logs
 
-    def _report_bad_loss(self, what: str, epoch: int | None = None) -> None:
+    def _report_bad_loss(self, what: str, epoch: int | None = None, level: int = 4) -> None:
+        """Warn if a loss was not finite; `level` frames up is the user's line."""
         bad = self._loss_tracker.first_bad
         if bad is not None:
             where = f"batch {bad + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
@@ -429,7 +454,7 @@ class Trainer:
                 f"[{what}] the loss is not finite from {where} on: look for bad values in the data "
                 "(np.isfinite), or lower the learning rate",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=level,
             )
 
     # --- fit ------------------------------------------------------------------------------------
@@ -612,7 +637,7 @@ class Trainer:
                 logs = self._evaluate(data, batch_size, hooks, bar)
             finally:
                 bar.close()
-            self._report_bad_loss("evaluate")
+            self._report_bad_loss("evaluate", level=3)
         return _values(logs, return_dict)
 
     def _evaluate(
@@ -753,6 +778,7 @@ class Trainer:
 
 _metrics_module = metrics  # compile has an argument of that name
 
+_ACCURACY = ("accuracy", "acc")
 _SLICE = 0.05  # seconds that recorded steps run before Python looks in
 _PROGRAMS = 64  # recorded steps that a model keeps; the oldest go first
 _REPLAY = os.environ.get("RANVIER_NO_REPLAY", "0") in ("", "0")
@@ -812,9 +838,20 @@ def _positive(what: str, name: str, value: Any) -> int:
 
 
 def _metric(wanted: Any, y: tuple[int, ...], prediction: tuple[int | None, ...]) -> metrics.Metric:
-    if wanted in ("accuracy", "acc"):
+    if wanted in _ACCURACY:
         return metrics.accuracy_for(y, prediction, wanted)
     return metrics.get(wanted)
+
+
+def _leaves(given: Any) -> list[Any]:
+    """The names and objects in an argument of compile, whatever its form."""
+    if given is None:
+        return []
+    if isinstance(given, Mapping) and "class_name" not in given:
+        given = list(given.values())
+    if isinstance(given, (list, tuple)):
+        return [leaf for item in given for leaf in _leaves(item)]
+    return [given]
 
 
 def _each(given: Any, names: list[str], what: str) -> list[Any]:
