@@ -68,8 +68,7 @@ std::shared_ptr<Buffer> reshape(const std::shared_ptr<Buffer>& buffer, const Sha
 [[noreturn]] void refuse_numpy() {
   throw py::type_error(
       "NumPy cannot work on a Buffer: inside a layer, data is touched through ranvier.ops only. Use an op, or derive "
-      "the "
-      "layer from ranvier.layers.NumpyLayer, whose forward is given arrays.");
+      "the layer from ranvier.layers.NumpyLayer, whose forward is given arrays (a variable's array is its numpy()).");
 }
 
 // A value read while a step is recorded would be the same at each repetition.

@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ranvier import _core, losses, metrics, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
+from ranvier.feed import Data, Lane, as_rows, check_labels
 from ranvier.layers.base import Layer, NumpyLayer, activity_penalties
+from ranvier.objectives import Output, check_names, match, metric_for
 from ranvier.variables import house
 
 if TYPE_CHECKING:
@@ -28,72 +30,6 @@ if TYPE_CHECKING:
     from ranvier.variables import Variable
 
 __all__ = ["Trainer"]
-
-
-class _Data:
-    """The arrays of a run and the order in which their rows are taken."""
-
-    def __init__(self, x: list[np.ndarray], y: list[np.ndarray]) -> None:
-        self.x, self.y = x, y
-        self.rows = len(x[0])
-        self.order: np.ndarray | None = None  # as they come
-        # What a recorded step depends on.
-        self.key = tuple((a.dtype.char, a.shape[1:]) for a in (*x, *y))
-
-    def batches(self, size: int) -> list[tuple[int, int]]:
-        """(rows, how many such batches) for an epoch; the last batch may be smaller."""
-        full, rest = divmod(self.rows, size)
-        return [(rows, n) for rows, n in ((size, full), (rest, 1)) if rows and n]
-
-
-class _Lane:
-    """Where one kind of step reads and writes: buffers that are pointed at a run's arrays.
-
-    Training, evaluation and prediction have a lane each, so that a callback may evaluate or predict
-    in the middle of an epoch.
-    """
-
-    def __init__(self) -> None:
-        self.feed = _core.Buffer((2,), "int64")  # the order of the rows, and the place in it
-        self._sources: dict[tuple[str, int], Any] = {}
-        self.data: _Data | None = None
-        self.results: Sequence[np.ndarray] = ()
-
-    def source(self, kind: str, i: int) -> Any:
-        """The i-th array of x, of y, or of the results."""
-        found = self._sources.get((kind, i))
-        if found is None:
-            found = self._sources[kind, i] = _core.Buffer((2,), "int64")
-        return found
-
-    def point(self, data: _Data, results: Sequence[np.ndarray] = ()) -> None:
-        """Begin a run, or an epoch, at the first row of its order."""
-        self.data, self.results = data, results  # alive as long as the pointers are in use
-        _core.point_feed(self.feed, data.order)
-        for kind, arrays in (("x", data.x), ("y", data.y), ("result", results)):
-            for i, a in enumerate(arrays):
-                _core.point_source(self.source(kind, i), a)
-
-    def batch(self, kind: str, i: int, rows: int, dtype: str) -> Any:
-        """The next rows of an array, converted."""
-        assert self.data is not None
-        a = (self.data.x if kind == "x" else self.data.y)[i]
-        return _core.gather_batch(
-            self.source(kind, i), self.feed, a.dtype, (rows, *a.shape[1:]), dtype
-        )
-
-    def advance(self, rows: int) -> None:
-        _core.advance(self.feed, rows)
-
-
-class _Output:
-    """One output of the model with its loss and metrics."""
-
-    def __init__(self, name: str, loss: losses.Loss | None, weight: float) -> None:
-        self.name, self.loss, self.weight = name, loss, weight
-        self.requested: list[Any] = []  # metrics as given to compile
-        self.metrics: list[metrics.Metric] | None = None  # made when y's shape is known
-        self.tracker = metrics.Mean(f"{name}_loss")  # shown when there are several outputs
 
 
 class Trainer:
@@ -109,13 +45,13 @@ class Trainer:
     stop_training = False
     optimizer: optimizers.Optimizer | None = None
     history: History | None = None
-    _outputs: list[_Output] | None = None
+    _outputs: list[Output] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         self._programs: dict[Any, Any] = {}
         self._callers: dict[tuple[int, ...], Any] = {}  # by the shape of x
         self._pool = _core.Pool()
-        self._lanes = {kind: _Lane() for kind in ("train", "test", "predict")}
+        self._lanes = {kind: Lane() for kind in ("train", "test", "predict")}
         self._lock = threading.RLock()  # programs of a model share memory: one runs at a time
         super().__init__(**kwargs)
 
@@ -143,11 +79,7 @@ class Trainer:
             ValueError: if a name is unknown.
         """
         chosen = optimizers.get(optimizer)
-        for item in _leaves(loss):
-            losses.get(item)
-        for item in _leaves(metrics):
-            if item not in _ACCURACY:
-                _metrics_module.get(item)
+        check_names(loss, metrics)
         chosen.belong_to(self)
         self.optimizer = chosen
         self._compiled = (loss, metrics, loss_weights)
@@ -162,21 +94,7 @@ class Trainer:
         loss, wanted_metrics, weights = self._compiled
         graph = self.graph(True, self._built_shape)
         names = [t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs]
-        losses_each = _each(loss, names, "loss")
-        if loss is not None and all(item is None for item in losses_each):
-            raise ValueError(f"[compile] no output has a loss: loss={loss!r}")
-        weights_each = _each(weights, names, "loss_weights")
-        metrics_each = _each_metric(wanted_metrics, names)
-        outputs = []
-        for name, item, weight, wanted in zip(
-            names, losses_each, weights_each, metrics_each, strict=True
-        ):
-            output = _Output(
-                name, None if item is None else losses.get(item), 1.0 if weight is None else weight
-            )
-            output.requested = wanted
-            outputs.append(output)
-        self._outputs = outputs
+        self._outputs = match(names, loss, wanted_metrics, weights)
         self._trained = self._trainable_at_compile()
         # A step taken in the middle of backward cannot be undone if a layer's Python then raises.
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
@@ -213,9 +131,9 @@ class Trainer:
             if missing or len(x) != len(names):
                 raise ValueError(f"[{what}] x has keys {list(x)} but the inputs are {names}")
             x = [x[name] for name in names]
-        arrays = [_array(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
+        arrays = [as_rows(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
         if isinstance(x, list) and self.built and not self._takes(len(x)):
-            arrays = [_array(what, "x", x)]  # a list of rows
+            arrays = [as_rows(what, "x", x)]  # a list of rows
         if not arrays:
             raise ValueError(f"[{what}] x is empty: at least one row is needed")
         for a in arrays:
@@ -271,7 +189,7 @@ class Trainer:
             isinstance(y, (list, tuple)) and len(y) == 1 and np.ndim(y[0]) > 0 and rows != 1
         ):
             y = [y]
-        arrays = [_array(what, "y", a) for a in y]
+        arrays = [as_rows(what, "y", a) for a in y]
         if len(arrays) != len(names):
             raise ValueError(
                 f"[{what}] {self.name} has outputs {names} but {len(arrays)} arrays of y were given"
@@ -289,11 +207,13 @@ class Trainer:
             labels = output.loss.labels if output.loss is not None else False
             name = output.loss.name if output.loss is not None else output.name
             arrays[i] = a.reshape(losses.align(name, a.shape, shape, labels))
-            metrics_now = output.metrics or [_metric(m, a.shape, shape) for m in output.requested]
+            metrics_now = output.metrics or [
+                metric_for(m, a.shape, shape) for m in output.requested
+            ]
             for metric in metrics_now:
                 losses.align(metric.name, a.shape, shape, metric.labels)
             if labels or any(m.labels for m in metrics_now):
-                _check_labels(name, a, tensor.shape[-1])
+                check_labels(name, a, tensor.shape[-1])
             chosen.append(metrics_now)
         for output, metrics_now in zip(self._outputs, chosen, strict=True):
             output.metrics = metrics_now
@@ -388,12 +308,12 @@ class Trainer:
             )
 
     @staticmethod
-    def _batch(lane: _Lane, rows: int, graph: Graph) -> Any:
+    def _batch(lane: Lane, rows: int, graph: Graph) -> Any:
         xs = [lane.batch("x", i, rows, t.dtype) for i, t in enumerate(graph.inputs)]
         return xs[0] if graph.single_input else xs
 
     def _losses(
-        self, lane: _Lane, rows: int, ys: list[Any], gradient: bool
+        self, lane: Lane, rows: int, ys: list[Any], gradient: bool
     ) -> tuple[Any, list[Any]]:
         """The weighted sum of the losses, a Buffer (1,), and the gradients by the outputs."""
         assert self._outputs is not None
@@ -512,8 +432,8 @@ class Trainer:
 
     def _fit(
         self,
-        data: _Data,
-        held_out: _Data | None,
+        data: Data,
+        held_out: Data | None,
         batch_size: int,
         epochs: range,
         verbose: int | str,
@@ -557,7 +477,7 @@ class Trainer:
 
     def _fit_data(
         self, x: Any, y: Any, split: float, validation_data: Any
-    ) -> tuple[_Data, _Data | None]:
+    ) -> tuple[Data, Data | None]:
         if not 0 <= split < 1:
             raise ValueError(f"[fit] validation_split must be from 0 to below 1; received {split}")
         data = self._data("fit", x, y)
@@ -573,14 +493,14 @@ class Trainer:
                 f"[fit] validation_split={split} leaves {kept} of {data.rows} rows to train on: "
                 "both parts need at least one"
             )
-        held_out = _Data([a[kept:] for a in data.x], [a[kept:] for a in data.y])
-        return _Data([a[:kept] for a in data.x], [a[:kept] for a in data.y]), held_out
+        held_out = Data([a[kept:] for a in data.x], [a[kept:] for a in data.y])
+        return Data([a[:kept] for a in data.x], [a[:kept] for a in data.y]), held_out
 
-    def _data(self, what: str, x: Any, y: Any) -> _Data:
+    def _data(self, what: str, x: Any, y: Any) -> Data:
         xs = self._inputs(what, x)
         if self._outputs is None:
             self._prepare()
-        return _Data(xs, self._targets(what, y, len(xs[0])))
+        return Data(xs, self._targets(what, y, len(xs[0])))
 
     def _run(
         self, kind: str, batches: list[tuple[int, int]], hooks: CallbackList, bar: ProgressBar
@@ -641,7 +561,7 @@ class Trainer:
         return _values(logs, return_dict)
 
     def _evaluate(
-        self, data: _Data, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
+        self, data: Data, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
     ) -> dict[str, float]:
         self._lanes["test"].point(data)
         self._reset()
@@ -673,7 +593,7 @@ class Trainer:
         """
         batch_size = _positive("predict", "batch_size", batch_size)
         with self._lock:
-            data = _Data(self._inputs("predict", x), [])
+            data = Data(self._inputs("predict", x), [])
             graph = self.graph(False, self._built_shape)
             results = self._results(data, graph)
             batches = data.batches(batch_size)
@@ -694,7 +614,7 @@ class Trainer:
                     bar.close()
         return results[0] if graph.single_output else results
 
-    def _results(self, data: _Data, graph: Graph) -> list[np.ndarray]:
+    def _results(self, data: Data, graph: Graph) -> list[np.ndarray]:
         """Where the outputs for data go."""
         shapes: list[Any] = [t.shape for t in graph.outputs]
         if any(d is None for shape in shapes for d in shape[1:]):
@@ -778,7 +698,6 @@ class Trainer:
 
 _metrics_module = metrics  # compile has an argument of that name
 
-_ACCURACY = ("accuracy", "acc")
 _SLICE = 0.05  # seconds that recorded steps run before Python looks in
 _PROGRAMS = 64  # recorded steps that a model keeps; the oldest go first
 _REPLAY = os.environ.get("RANVIER_NO_REPLAY", "0") in ("", "0")
@@ -795,89 +714,7 @@ def _flat(callbacks: Any) -> list[Callback]:
     return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
 
 
-def _array(what: str, name: str, a: Any) -> np.ndarray:
-    """An array of numbers whose rows the engine can gather: C-contiguous, in native byte order."""
-    if not isinstance(a, np.ndarray):
-        if callable(getattr(a, "__next__", None)):
-            raise TypeError(f"[{what}] {name} is a generator; give arrays")
-        try:
-            a = np.asarray(a)
-        except ValueError as error:
-            raise ValueError(f"[{what}] {name} is not a rectangular array: {error}") from None
-        if a.dtype == np.float64:
-            a = a.astype(np.float64, copy=False)
-    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
-        raise TypeError(
-            f"[{what}] {name} has dtype {a.dtype}; use numbers (bool, integer or float)"
-        )
-    if a.dtype == np.float16:
-        a = a.astype(np.float32)
-    # The engine gathers rows wherever they lie, also from a file: only a row itself must be in one
-    # piece, and its numbers in native order.
-    plain = a.dtype.isnative and a.flags.aligned and (a.ndim < 2 or a[:1].flags.c_contiguous)
-    return a if plain or not a.ndim else np.ascontiguousarray(a, a.dtype.newbyteorder("="))
-
-
-def _check_labels(name: str, labels: np.ndarray, classes: int | None) -> None:
-    """Raise ValueError unless labels are whole numbers from 0 to classes - 1."""
-    if labels.dtype.kind == "f" and not np.all(labels == np.floor(labels)):
-        raise ValueError(f"[{name}] labels must be whole numbers; y has dtype {labels.dtype}")
-    low, high = labels.min(), labels.max()
-    if classes is not None and (low < 0 or high >= classes):
-        bad = low if low < 0 else high
-        raise ValueError(
-            f"[{name}] label {bad} is out of range: the model has {classes} outputs, so labels go "
-            f"from 0 to {classes - 1}"
-        )
-
-
 def _positive(what: str, name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"[{what}] {name} must be a positive integer; received {value!r}")
     return int(value)
-
-
-def _metric(wanted: Any, y: tuple[int, ...], prediction: tuple[int | None, ...]) -> metrics.Metric:
-    if wanted in _ACCURACY:
-        return metrics.accuracy_for(y, prediction, wanted)
-    return metrics.get(wanted)
-
-
-def _leaves(given: Any) -> list[Any]:
-    """The names and objects in an argument of compile, whatever its form."""
-    if given is None:
-        return []
-    if isinstance(given, Mapping) and "class_name" not in given:
-        given = list(given.values())
-    if isinstance(given, (list, tuple)):
-        return [leaf for item in given for leaf in _leaves(item)]
-    return [given]
-
-
-def _each(given: Any, names: list[str], what: str) -> list[Any]:
-    """An argument of compile as one item for each output."""
-    if isinstance(given, Mapping) and "class_name" not in given:
-        unknown = [key for key in given if key not in names]
-        if unknown:
-            raise ValueError(f"[compile] {what} has keys {unknown} but the outputs are {names}")
-        return [given.get(name) for name in names]
-    if isinstance(given, (list, tuple)):
-        if len(given) != len(names):
-            raise ValueError(
-                f"[compile] {what} has {len(given)} items but the model has outputs {names}"
-            )
-        return list(given)
-    return [given] * len(names)
-
-
-def _each_metric(given: Any, names: list[str]) -> list[list[Any]]:
-    def listed(item: Any) -> list[Any]:
-        if item is None:
-            return []
-        return list(item) if isinstance(item, (list, tuple)) else [item]
-
-    if isinstance(given, Mapping):
-        return [listed(item) for item in _each(given, names, "metrics")]
-    if len(names) > 1 and isinstance(given, Sequence) and not isinstance(given, str):
-        return [listed(item) for item in _each(given, names, "metrics")]
-    return [listed(given) for _ in names]

@@ -1,0 +1,104 @@
+"""Data on their way in: checked arrays, and the buffers that recorded steps find them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ranvier import _core
+
+__all__ = ["Data", "Lane", "as_rows", "check_labels"]
+
+
+class Data:
+    """The arrays of a run and the order in which their rows are taken."""
+
+    def __init__(self, x: list[np.ndarray], y: list[np.ndarray]) -> None:
+        self.x, self.y = x, y
+        self.rows = len(x[0])
+        self.order: np.ndarray | None = None  # as they come
+        # What a recorded step depends on.
+        self.key = tuple((a.dtype.char, a.shape[1:]) for a in (*x, *y))
+
+    def batches(self, size: int) -> list[tuple[int, int]]:
+        """(rows, how many such batches) for an epoch; the last batch may be smaller."""
+        full, rest = divmod(self.rows, size)
+        return [(rows, n) for rows, n in ((size, full), (rest, 1)) if rows and n]
+
+
+class Lane:
+    """Where one kind of step reads and writes: buffers that are pointed at a run's arrays.
+
+    Training, evaluation and prediction have a lane each, so that a callback may evaluate or predict
+    in the middle of an epoch.
+    """
+
+    def __init__(self) -> None:
+        self.feed = _core.Buffer((2,), "int64")  # the order of the rows, and the place in it
+        self._sources: dict[tuple[str, int], Any] = {}
+        self.data: Data | None = None
+        self.results: Sequence[np.ndarray] = ()
+
+    def source(self, kind: str, i: int) -> Any:
+        """The i-th array of x, of y, or of the results."""
+        found = self._sources.get((kind, i))
+        if found is None:
+            found = self._sources[kind, i] = _core.Buffer((2,), "int64")
+        return found
+
+    def point(self, data: Data, results: Sequence[np.ndarray] = ()) -> None:
+        """Begin a run, or an epoch, at the first row of its order."""
+        self.data, self.results = data, results  # alive as long as the pointers are in use
+        _core.point_feed(self.feed, data.order)
+        for kind, arrays in (("x", data.x), ("y", data.y), ("result", results)):
+            for i, a in enumerate(arrays):
+                _core.point_source(self.source(kind, i), a)
+
+    def batch(self, kind: str, i: int, rows: int, dtype: str) -> Any:
+        """The next rows of an array, converted."""
+        assert self.data is not None
+        a = (self.data.x if kind == "x" else self.data.y)[i]
+        return _core.gather_batch(
+            self.source(kind, i), self.feed, a.dtype, (rows, *a.shape[1:]), dtype
+        )
+
+    def advance(self, rows: int) -> None:
+        _core.advance(self.feed, rows)
+
+
+def as_rows(what: str, name: str, a: Any) -> np.ndarray:
+    """An array of numbers whose rows the engine can gather: C-contiguous, in native byte order."""
+    if not isinstance(a, np.ndarray):
+        if callable(getattr(a, "__next__", None)):
+            raise TypeError(f"[{what}] {name} is a generator; give arrays")
+        try:
+            a = np.asarray(a)
+        except ValueError as error:
+            raise ValueError(f"[{what}] {name} is not a rectangular array: {error}") from None
+        if a.dtype == np.float64:
+            a = a.astype(np.float64, copy=False)
+    if a.dtype.kind not in "biuf" or a.dtype.itemsize > 8:
+        raise TypeError(
+            f"[{what}] {name} has dtype {a.dtype}; use numbers (bool, integer or float)"
+        )
+    if a.dtype == np.float16:
+        a = a.astype(np.float32)
+    # The engine gathers rows wherever they lie, also from a file: only a row itself must be in one
+    # piece, and its numbers in native order.
+    plain = a.dtype.isnative and a.flags.aligned and (a.ndim < 2 or a[:1].flags.c_contiguous)
+    return a if plain or not a.ndim else np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+
+
+def check_labels(name: str, labels: np.ndarray, classes: int | None) -> None:
+    """Raise ValueError unless labels are whole numbers from 0 to classes - 1."""
+    if labels.dtype.kind == "f" and not np.all(labels == np.floor(labels)):
+        raise ValueError(f"[{name}] labels must be whole numbers; y has dtype {labels.dtype}")
+    low, high = labels.min(), labels.max()
+    if classes is not None and (low < 0 or high >= classes):
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"[{name}] label {bad} is out of range: the model has {classes} outputs, so labels go "
+            f"from 0 to {classes - 1}"
+        )
