@@ -221,7 +221,7 @@ int64_t Program::run(int64_t steps, double seconds) {
   // A short run of little work is over before the others are awake.
   constexpr double kWakeCost = 40e3;
   if (static_cast<double>(steps) * shared_cost_ < kWakeCost) return run_alone(steps, seconds);
-  constexpr int64_t kShort = 16, kTrial = 4, kRetry = 50;
+  constexpr int64_t kShort = 16, kTrial = 4, kRetry = 10;
   constexpr double kTrialSeconds = 2e-3;
   Choice& choice = choices_[steps >= kShort];
   const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "engine/buffer.h"
@@ -35,6 +36,8 @@ class Program {
   const std::shared_ptr<Pool>& pool() const { return pool_; }
   size_t length() const { return calls_.size(); }
   double cost() const { return cost_; }  // of a step, as submit was told
+  // Seconds a step, as measured in long runs: by one thread, by all (0: not tried).
+  std::pair<double, double> measured() const { return {choices_[1].step_seconds[0], choices_[1].step_seconds[1]}; }
 
   // Ends the recording: from now on it can run.
   void finish();

@@ -125,6 +125,7 @@ void register_program(py::module_& m) {
              program.finish();
            })
       .def("run", run_program, py::arg("steps"), py::arg("seconds"))
+      .def_property_readonly("measured", &Program::measured)
       .def("__len__", &Program::length);
   py::class_<Caller>(m, "Caller")
       .def(py::init<std::shared_ptr<Program>, const std::shared_ptr<Buffer>&, const std::shared_ptr<Buffer>&,
