@@ -41,8 +41,8 @@ constexpr int kWideVectors = 8;
 
 struct Blocks {
   int64_t tiles, panels;                       // of C
-  int64_t down, across;                        // of a block
   int64_t blocks_down, blocks_across, blocks;  // of C
+  bool large;                                  // blocks of many tiles; else each tile is one
   bool by_rows;                                // the order of the blocks
   int vectors;                                 // of a panel
 };
@@ -53,11 +53,9 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.vectors = wide ? kWideVectors : 2;
   b.tiles = chunks_of(g.m, kRows);
   b.panels = wide ? chunks_of(g.n, kWideVectors * kLanes<T>) : chunks_of(g.n, kPanel<T>);
-  const bool large = b.tiles * b.panels >= 4 * kBlockTiles * kBlockPanels;
-  b.down = large ? kBlockTiles : 1;
-  b.across = large ? kBlockPanels : 1;
-  b.blocks_down = large ? chunks_of(b.tiles, kBlockTiles) : b.tiles;
-  b.blocks_across = large ? chunks_of(b.panels, kBlockPanels) : b.panels;
+  b.large = b.tiles * b.panels >= 4 * kBlockTiles * kBlockPanels;
+  b.blocks_down = b.large ? chunks_of(b.tiles, kBlockTiles) : b.tiles;
+  b.blocks_across = b.large ? chunks_of(b.panels, kBlockPanels) : b.panels;
   b.blocks = b.blocks_down * b.blocks_across;
   // Where all of B stays in the cache, threads take rows of C: a kernel's gradient is then written by the thread whose
   // optimizer step reads it. Elsewhere they take columns, and each reads its own part of B alone; so they do where the
@@ -215,16 +213,23 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
     return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
   };
-  const bool copy_a = blocks.across > 1;
+  const bool copy_a = blocks.large;
+  // A gradient that is complete with its tile is used up there and then.
+  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || (copy_a && g.k > kDepth<T>);
+  alignas(64) T gradient[kRows * kPanel<T>];
   alignas(64) T copied[kBlockTiles * kRows * kDepth<T> + kLanes<T>];
 
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t inner = blocks.by_rows ? blocks.blocks_across : blocks.blocks_down;
     const int64_t slow = inner == 1 ? chunk : chunk / inner, fast = chunk - slow * inner;
-    const int64_t tile_0 = (blocks.by_rows ? slow : fast) * blocks.down;
-    const int64_t panel_0 = (blocks.by_rows ? fast : slow) * blocks.across;
-    const int64_t tile_1 = tile_0 + blocks.down < blocks.tiles ? tile_0 + blocks.down : blocks.tiles;
-    const int64_t panel_1 = panel_0 + blocks.across < blocks.panels ? panel_0 + blocks.across : blocks.panels;
+    const int64_t down = blocks.by_rows ? slow : fast, across = blocks.by_rows ? fast : slow;
+    int64_t tile_0 = down, tile_1 = down + 1, panel_0 = across, panel_1 = across + 1;
+    if (blocks.large) {  // blocks of about the same size
+      tile_0 = blocks.tiles * down / blocks.blocks_down;
+      tile_1 = blocks.tiles * (down + 1) / blocks.blocks_down;
+      panel_0 = blocks.panels * across / blocks.blocks_across;
+      panel_1 = blocks.panels * (across + 1) / blocks.blocks_across;
+    }
 
     // Unblocked products run over k at once; an empty k still writes the bias.
     const int64_t run = copy_a ? kDepth<T> : g.k;
@@ -245,7 +250,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
         const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
         const int64_t vectors = chunks_of(columns, kLanes<T>);
         Tile<T> t;
-        t.c_row = g.n;
+        t.c_row = keep_gradient ? g.n : kPanel<T>;
         t.b = static_cast<const T*>(g.b) + (g.packed ? panel * width * g.k + p0 * width : p0 * g.n + column);
         t.b_row = g.packed ? width : g.n;
         t.bias = g.bias ? static_cast<const T*>(g.bias) + column : nullptr;
@@ -256,15 +261,14 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
         const T* block = copied;
         for (int64_t i = tile_0; i < tile_1; ++i) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          t.c = static_cast<T*>(g.c) + row * g.n + column;
+          t.c = keep_gradient ? static_cast<T*>(g.c) + row * g.n + column : gradient;
           t.a = copy_a ? block : a + row * g.a_row;
           t.a_row = copy_a ? 1 : g.a_row;
           t.a_column = copy_a ? rows : g.a_column;
           block += rows * depth;
           tile_at<T>(rows, vectors, t, g.packed);
           if (last && g.update) {
-            for (int64_t r = row; r < row + rows; ++r)
-              update<T>(*g.update, r * g.n + column, r * g.n + column + columns);
+            update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
           }
           if (last && g.activation > Activation::relu) {
             for (int64_t r = 0; r < rows; ++r)

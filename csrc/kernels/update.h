@@ -7,18 +7,34 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// Each takes elements [begin, end).
+// A part of a variable: rows of it, `row` elements apart, from element `begin` on; and their gradient.
+template <class T>
+struct Part {
+  const T* g;
+  int64_t begin, rows, columns, row, g_row;
+};
+
+// Runs body(i, gradient, k) over a part: k lanes at element i.
+template <class T, class Body>
+RANVIER_INLINE void for_part(const Part<T>& part, Body body) {
+  for (int64_t r = 0; r < part.rows; ++r) {
+    const T* g = part.g + r * part.g_row;
+    const int64_t begin = part.begin + r * part.row;
+    for_lanes<T>(0, part.columns, [=](int64_t c, int64_t k) __attribute__((always_inline)) {
+      body(begin + c, load_lanes(g + c, k), k);
+    });
+  }
+}
 
 // v = momentum v - lr g;  p += v, or with Nesterov's look ahead p += momentum v - lr g
 template <class T>
-void sgd(const UpdateArgs& a, int64_t begin, int64_t end) {
+void sgd(const UpdateArgs& a, const Part<T>& part) {
   T* p = static_cast<T*>(a.p);
   T* velocity = static_cast<T*>(a.m);
-  const T* g = static_cast<const T*>(a.g);
   const T rate = static_cast<T>(a.state->learning_rate), momentum = static_cast<T>(a.momentum);
   const bool nesterov = a.nesterov;
-  for_lanes<T>(begin, end, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    Vec<T> step = -rate * load_lanes(g + i, k);
+  for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
+    Vec<T> step = -rate * gi;
     if (velocity) {
       const Vec<T> v = fma(splat<T>(momentum), load_lanes(velocity + i, k), step);
       store_lanes(velocity + i, v, k);
@@ -30,15 +46,13 @@ void sgd(const UpdateArgs& a, int64_t begin, int64_t end) {
 
 // v = rho v + (1 - rho) g^2;  step = lr g / sqrt(v + epsilon), gathered by momentum if there is one;  p -= step
 template <class T>
-void rmsprop(const UpdateArgs& a, int64_t begin, int64_t end) {
+void rmsprop(const UpdateArgs& a, const Part<T>& part) {
   T* p = static_cast<T*>(a.p);
   T* velocity = static_cast<T*>(a.m);
   T* second = static_cast<T*>(a.v);
-  const T* g = static_cast<const T*>(a.g);
   const T rate = static_cast<T>(a.state->learning_rate), momentum = static_cast<T>(a.momentum);
   const T rho = static_cast<T>(a.rho), rest = static_cast<T>(1.0 - a.rho), epsilon = static_cast<T>(a.epsilon);
-  for_lanes<T>(begin, end, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    const Vec<T> gi = load_lanes(g + i, k);
+  for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
     const Vec<T> v = fma(splat<T>(rho), load_lanes(second + i, k), rest * gi * gi);
     store_lanes(second + i, v, k);
     Vec<T> step = rate * gi / sqrt(v + epsilon);
@@ -52,15 +66,14 @@ void rmsprop(const UpdateArgs& a, int64_t begin, int64_t end) {
 
 // m += (1 - beta_1)(g - m);  v += (1 - beta_2)(g^2 - v);  p -= rate m / (sqrt(v) + epsilon)   (Kingma and Ba, 2015)
 template <class T>
-void adam(const UpdateArgs& a, int64_t begin, int64_t end) {
+void adam(const UpdateArgs& a, const Part<T>& part) {
   T* p = static_cast<T*>(a.p);
   T* first = static_cast<T*>(a.m);
   T* second = static_cast<T*>(a.v);
-  const T* g = static_cast<const T*>(a.g);
   const T rate = static_cast<T>(a.state->rate), epsilon = static_cast<T>(a.epsilon);
   const Vec<T> new_1 = splat<T>(static_cast<T>(1.0 - a.beta_1)), new_2 = splat<T>(static_cast<T>(1.0 - a.beta_2));
-  for_lanes<T>(begin, end, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    const Vec<T> gi = load_lanes(g + i, k), m0 = load_lanes(first + i, k), v0 = load_lanes(second + i, k);
+  for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
+    const Vec<T> m0 = load_lanes(first + i, k), v0 = load_lanes(second + i, k);
     const Vec<T> m = fma(new_1, gi - m0, m0), v = fma(new_2, fma(gi, gi, -v0), v0);
     store_lanes(first + i, m, k);
     store_lanes(second + i, v, k);
@@ -69,14 +82,14 @@ void adam(const UpdateArgs& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void update(const UpdateArgs& a, int64_t begin, int64_t end) {
+void update(const UpdateArgs& a, const Part<T>& part) {
   switch (a.rule) {
     case Rule::sgd:
-      return sgd<T>(a, begin, end);
+      return sgd<T>(a, part);
     case Rule::rmsprop:
-      return rmsprop<T>(a, begin, end);
+      return rmsprop<T>(a, part);
     case Rule::adam:
-      return adam<T>(a, begin, end);
+      return adam<T>(a, part);
   }
 }
 

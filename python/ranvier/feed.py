@@ -20,7 +20,8 @@ class Data:
         self.rows = len(x[0])
         self.order: np.ndarray | None = None  # as they come
         # What a recorded step depends on.
-        self.key = tuple((a.dtype.char, a.shape[1:]) for a in (*x, *y))
+        self.same = tuple(a.shape == x[0].shape and _same_memory(a, x[0]) for a in y)
+        self.key = (self.same, *((a.dtype.char, a.shape[1:]) for a in (*x, *y)))
 
     def batches(self, size: int) -> list[tuple[int, int]]:
         """(rows, how many such batches) for an epoch; the last batch may be smaller."""
@@ -64,8 +65,19 @@ class Lane:
             self.source(kind, i), self.feed, a.dtype, (rows, *a.shape[1:]), dtype
         )
 
+    def same_batch(self, i: int, x: Any, dtype: str) -> Any:
+        """The batch x, where the i-th array of y is the array that x was gathered from."""
+        assert self.data is not None
+        single = len(self.data.x) == 1
+        return x if single and self.data.same[i] and x.dtype == dtype else None
+
     def advance(self, rows: int) -> None:
         _core.advance(self.feed, rows)
+
+
+def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    place = a.__array_interface__, b.__array_interface__
+    return place[0]["data"] == place[1]["data"] and a.strides == b.strides and a.dtype == b.dtype
 
 
 def as_rows(what: str, name: str, a: Any) -> np.ndarray:

@@ -281,11 +281,11 @@ class Trainer:
             if training:
                 y, backward = graph.forward(x, training=True)
                 ys = [y] if graph.single_output else y
-                del x, y
+                del y
             else:
                 ys = graph.infer(x)
-            total, dys = self._losses(lane, rows, ys, training)
-            del ys
+            total, dys = self._losses(lane, rows, x, ys, training)
+            del x, ys
             penalties = [penalty.value() for penalty in noted]
             penalties += [_core.weight_penalty(v, rule.l1, rule.l2) for v, rule in self._penalised]
             for value in penalties:
@@ -313,7 +313,7 @@ class Trainer:
         return xs[0] if graph.single_input else xs
 
     def _losses(
-        self, lane: Lane, rows: int, ys: list[Any], gradient: bool
+        self, lane: Lane, rows: int, x: Any, ys: list[Any], gradient: bool
     ) -> tuple[Any, list[Any]]:
         """The weighted sum of the losses, a Buffer (1,), and the gradients by the outputs."""
         assert self._outputs is not None
@@ -323,7 +323,10 @@ class Trainer:
 
             def target(labels: bool, i=i, y_pred=y_pred, targets=targets) -> Any:
                 if labels not in targets:
-                    batch = lane.batch("y", i, rows, "int32" if labels else y_pred.dtype)
+                    dtype = "int32" if labels else y_pred.dtype
+                    batch = lane.same_batch(i, x, dtype)  # an autoencoder's targets are its inputs
+                    if batch is None:
+                        batch = lane.batch("y", i, rows, dtype)
                     shape = losses.align("y", batch.shape, y_pred.shape, labels)
                     targets[labels] = batch if batch.shape == shape else batch.reshape(shape)
                 return targets[labels]
