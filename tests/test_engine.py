@@ -90,6 +90,40 @@ def test_threads_share_calls_with_the_same_bits(threads):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("isa", _core.supported_isas())
+def test_bits_on_each_tier(isa):
+    """On every tier: composed and replayed steps, at 1, 2, 3, 4 and 7 threads, give the same bits."""
+    folder = os.path.dirname(__file__)
+    code = f"""
+        import hashlib, sys
+        sys.path.insert(0, {folder!r})
+        import ranvier as rv
+        from ranvier import training
+        from test_engine import trained
+
+        def digest():
+            weights, history, y = trained()
+            text = repr(sorted(history.items())).encode()
+            return hashlib.sha256(b"".join(a.tobytes() for a in [*weights, y]) + text).hexdigest()
+
+        found = []
+        for count in (1, 2, 3, 4, 7):
+            rv.set_num_threads(count)
+            found.append(digest())
+        training._REPLAY = False
+        found.append(digest())
+        print(rv._core.kernel_isa(), len(set(found)))
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "RANVIER_ISA": isa},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert out.stdout.split() == [isa, "1"]
+
+
 def test_bits_of_avx2_and_avx512_agree_in_training():
     if not {"avx2", "avx512"} <= set(_core.supported_isas()):
         pytest.skip("this CPU does not run both avx2 and avx512")

@@ -883,3 +883,16 @@ def test_compiling_again_begins_anew():
     assert bits(model) == first and model.optimizer.iterations == 3
     model.compile("sgd", "mae", metrics=["mse"])
     assert list(model.fit(x, y, verbose=0).history) == ["loss", "mse"]
+
+
+def test_no_batch_size_is_keras_s_default_and_predictions_do_not_depend_on_it():
+    x, y = draw(70, 3), draw(70, 2)
+    results = []
+    for size in (32, None):
+        model = Sequential([Input((3,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+        model.set_weights([np.full(w.shape, 0.1 + i) for i, w in enumerate(model.get_weights())])
+        model.compile("adam", "mse")
+        history = model.fit(x, y, batch_size=size, shuffle=False, verbose=0).history
+        results.append((history, model.evaluate(x, y, batch_size=size, verbose=0)))
+        np.testing.assert_array_equal(model.predict(x), model.predict(x, batch_size=9))
+    assert results[0] == results[1]

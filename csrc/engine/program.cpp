@@ -255,8 +255,9 @@ int64_t Program::run_timed(bool together, int team, int64_t steps, double second
   if (done == 0) return 0;
   double& known = choice.step_seconds[together];
   const double now = took / static_cast<double>(done);
-  // The first run of all warms the caches, and wakes the threads: not counted for long.
-  known = choice.tries[together]++ <= 1 ? now : 0.75 * known + 0.25 * now;
+  // The first run of all warms the caches, and wakes the threads: not counted for long. What disturbs others' threads
+  // for a while makes a run slower, never faster: so a better time is believed at once.
+  known = choice.tries[together]++ <= 1 || now < known ? now : 0.75 * known + 0.25 * now;
   return done;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ class Data:
         # What a recorded step depends on.
         self.same = tuple(a.shape == x[0].shape and _same_memory(a, x[0]) for a in y)
         self.key = (self.same, *((a.dtype.char, a.shape[1:]) for a in (*x, *y)))
+
+    def rows_in(self, size: int) -> int:
+        """How many rows of x are about `size` bytes as float32: from 32 to 1024."""
+        row = sum(4 * math.prod(a.shape[1:]) for a in self.x)
+        return min(max(size // max(row, 1), 32), 1024)
 
     def batches(self, size: int) -> list[tuple[int, int]]:
         """(rows, how many such batches) for an epoch; the last batch may be smaller."""

@@ -386,7 +386,7 @@ class Trainer:
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = 32,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Any = None,
@@ -401,7 +401,7 @@ class Trainer:
             x: (rows, ...), an array of numbers of any type; a list or dict for several inputs.
             y: the targets, of the output's shape, or labels; one trailing axis of 1 may be missing
                 or too many, anything else is refused.
-            batch_size: rows in a step.
+            batch_size: rows in a step; None is 32.
             epochs: the epoch to stop before, counted from 0.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch; "auto" is 1.
             callbacks: `callbacks.Callback`s.
@@ -418,7 +418,7 @@ class Trainer:
             ValueError: if shapes, labels or arguments do not fit; nothing is changed then.
         """
         self._check_compiled("fit", training=True)
-        batch_size = _positive("fit", "batch_size", batch_size)
+        batch_size = 32 if batch_size is None else _positive("fit", "batch_size", batch_size)
         with self._lock:
             data, held_out = self._fit_data(x, y, validation_split, validation_data)
             assert self.optimizer is not None
@@ -535,7 +535,7 @@ class Trainer:
         self,
         x: Any = None,
         y: Any = None,
-        batch_size: int = 32,
+        batch_size: int | None = 32,
         verbose: int | str = "auto",
         callbacks: Any = None,
         return_dict: bool = False,
@@ -550,7 +550,7 @@ class Trainer:
             The loss, or [loss, metric, ...] if there are metrics, or a dict of them.
         """
         self._check_compiled("evaluate", training=True)
-        batch_size = _positive("evaluate", "batch_size", batch_size)
+        batch_size = 32 if batch_size is None else _positive("evaluate", "batch_size", batch_size)
         with self._lock:
             data = self._data("evaluate", x, y)
             steps = sum(count for _, count in data.batches(batch_size))
@@ -579,7 +579,7 @@ class Trainer:
     def predict(
         self,
         x: Any,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         verbose: int | str = 0,
         callbacks: Any = None,
     ) -> Any:
@@ -587,16 +587,19 @@ class Trainer:
 
         Args:
             x: as in `fit`.
-            batch_size: rows in a step.
+            batch_size: rows in a step, which decide about memory and not about the result; None
+                takes as many as make some megabytes.
             verbose: 1 for a progress bar.
             callbacks: `callbacks.Callback`s.
 
         Returns:
             An array (rows, ...), or a list of them for several outputs.
         """
-        batch_size = _positive("predict", "batch_size", batch_size)
+        if batch_size is not None:
+            batch_size = _positive("predict", "batch_size", batch_size)
         with self._lock:
             data = Data(self._inputs("predict", x), [])
+            batch_size = batch_size or data.rows_in(_PREDICT_BYTES)
             graph = self.graph(False, self._built_shape)
             results = self._results(data, graph)
             batches = data.batches(batch_size)
@@ -702,6 +705,7 @@ class Trainer:
 _metrics_module = metrics  # compile has an argument of that name
 
 _SLICE = 0.05  # seconds that recorded steps run before Python looks in
+_PREDICT_BYTES = 4 << 20  # of x in a step of predict
 _PROGRAMS = 64  # recorded steps that a model keeps; the oldest go first
 _REPLAY = os.environ.get("RANVIER_NO_REPLAY", "0") in ("", "0")
 
