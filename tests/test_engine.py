@@ -92,7 +92,7 @@ def test_threads_share_calls_with_the_same_bits(threads):
 
 @pytest.mark.parametrize("isa", _core.supported_isas())
 def test_bits_on_each_tier(isa):
-    """On every tier: composed and replayed steps, at 1, 2, 3, 4 and 7 threads, give the same bits."""
+    """Composed and replayed steps, at 1, 2, 3, 4 and 7 threads, give the same bits."""
     folder = os.path.dirname(__file__)
     code = f"""
         import hashlib, sys
