@@ -303,6 +303,33 @@ def test_error_in_a_numpy_layer_ends_the_run_and_keeps_the_weights():
     assert model.optimizer.iterations == 8
 
 
+@pytest.mark.parametrize("good_steps", [0, 3])
+def test_error_in_a_numpy_backward_changes_nothing(good_steps):
+    class Moody(layers.NumpyLayer):
+        left = good_steps
+
+        def forward(self, x, *, training=False):
+            def backward(dy):
+                self.left -= 1
+                if self.left < 0:
+                    raise ZeroDivisionError("enough")
+                return dy
+
+            return x * 1, backward
+
+    model = rv.Sequential([layers.Input((4,)), layers.Dense(4), Moody(), layers.Dense(4)])
+    model.compile("adam", "mse")
+    x = np.ones((5, 4), "float32")
+    for _ in range(good_steps):
+        model.train_on_batch(x, x)
+    weights = model.get_weights()
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        model.fit(x, x, batch_size=5, verbose=0)
+    assert model.optimizer.iterations == good_steps
+    for a, b in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_numpy_in_a_layer_is_refused():
     class Wrong(layers.Layer):
         def forward(self, x, *, training=False):

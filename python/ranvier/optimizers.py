@@ -42,6 +42,7 @@ class Optimizer:
         self.variables: list[Variable] = []
         self.gradients: list[Buffer] = []
         self._owner: weakref.ref[Any] | None = None
+        self._early = False
         self._spans: list[_Span] = []
         self._homes: list[tuple[Buffer, list[Buffer], int]] = []
         self._moments: list[list[Buffer]] = []
@@ -125,11 +126,12 @@ class Optimizer:
         Args:
             early: let a recorded step change a variable in the call that completes its gradient.
         """
+        self._early = early
         for variable, gradient, moments in zip(
             self.variables, self.gradients, self._moments, strict=True
         ):
             variable.gradient = gradient
-            if early:
+            if self._early:
                 self.update(variable, gradient, *moments, keep=True)
 
     def detach(self) -> None:
@@ -140,10 +142,11 @@ class Optimizer:
     def take_step(self, backward: Callable[[], Any]) -> None:
         """Gather the gradients by `backward`, and change the variables by them.
 
-        The composed step changes nothing before `backward` is through. The recorded one, which
-        cannot fail, takes each variable's step as soon as its gradient is complete.
+        The composed step changes nothing before `backward` is through. The recorded one, if it has
+        no Python in it and so cannot fail, takes each variable's step as soon as its gradient is
+        complete.
         """
-        early = _core.recording() and any(v.gradient is not None for v in self.variables)
+        early = self._early and _core.recording()
         if early:
             _core.set_mode("record")
             self.tick()
