@@ -24,6 +24,7 @@ from ranvier.initializers import (
     VarianceScaling,
     Zeros,
 )
+from ranvier.registry import snake_case
 
 CLASSES = {name: getattr(initializers, name) for name in initializers.__all__ if name[0].isupper()}
 CLASSES.pop("Initializer")
@@ -229,7 +230,7 @@ def test_floatx_is_the_default_type():
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_names_and_round_trip(name):
     cls = CLASSES[name]
-    snake = initializers._snake_case(name)
+    snake = snake_case(name)
     assert type(initializers.get(name)) is cls
     assert type(initializers.get(snake)) is cls
     assert type(initializers.get(cls)) is cls
@@ -298,7 +299,7 @@ class Sevens(Initializer):
 def test_custom_class():
     saved = initializers.serialize(Sevens())
     assert saved == {"class_name": "Sevens", "config": {}}
-    with pytest.raises(ValueError, match="unknown initialiser 'Sevens'"):
+    with pytest.raises(ValueError, match="unknown initializer 'Sevens'"):
         initializers.get(saved)
     again = initializers.deserialize(saved, {"Sevens": Sevens})
     np.testing.assert_array_equal(again(2), [7, 7])
@@ -309,9 +310,9 @@ def test_custom_class():
 @pytest.mark.parametrize(
     ("identifier", "message"),
     [
-        ("glorot", "unknown initialiser 'glorot'.*glorot_uniform"),
-        ("os.system", "unknown initialiser"),
-        ({"class_name": "system", "module": "os"}, "unknown initialiser 'system'"),
+        ("glorot", "unknown initializer 'glorot'.*glorot_uniform"),
+        ("os.system", "unknown initializer"),
+        ({"class_name": "system", "module": "os"}, "unknown initializer 'system'"),
         ({"config": {}}, "class_name"),
         (3, "received 3"),
     ],

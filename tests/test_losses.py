@@ -215,7 +215,7 @@ def test_unknown_names():
     with pytest.raises(ValueError, match=r"\[loss\] unknown loss 'huber_'; known are .*mse"):
         losses.get("huber_")
     with pytest.raises(
-        ValueError, match=r"\[loss\] expected a name, a config or a Loss; received 5"
+        ValueError, match=r"\[loss\] expected a name, a config .* or an object of Loss; received 5"
     ):
         losses.get(5)
     with pytest.raises(ValueError, match="unknown loss 'Mine'"):

@@ -202,7 +202,9 @@ def test_get():
     assert metrics.get(own) is own
     with pytest.raises(ValueError, match=r"\[metric\] unknown metric 'f2'; known are .*mae"):
         metrics.get("f2")
-    with pytest.raises(ValueError, match=r"\[metric\] expected a name, a config or a Metric"):
+    with pytest.raises(
+        ValueError, match=r"\[metric\] expected a name, a config .* or an object of Metric"
+    ):
         metrics.get(3.5)
 
 

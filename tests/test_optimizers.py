@@ -253,7 +253,9 @@ def test_get():
     assert optimizers.get(own) is own
     with pytest.raises(ValueError, match=r"\[optimizer\] unknown optimizer 'adamax_'; known are"):
         optimizers.get("adamax_")
-    with pytest.raises(ValueError, match=r"\[optimizer\] expected a name, a config or a Optimizer"):
+    with pytest.raises(
+        ValueError, match=r"\[optimizer\] expected a name, a config .* or an object of Optimizer"
+    ):
         optimizers.get(0.01)
 
 

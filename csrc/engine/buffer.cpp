@@ -12,23 +12,6 @@ int64_t size_of(const Shape& shape) {
   return n;
 }
 
-int64_t bytes_of(DType dtype) {
-  switch (dtype) {
-    case DType::u8:
-    case DType::i8:
-      return 1;
-    case DType::u16:
-    case DType::i16:
-      return 2;
-    case DType::f32:
-    case DType::i32:
-    case DType::u32:
-      return 4;
-    default:
-      return 8;
-  }
-}
-
 const char* name_of(DType dtype) {
   constexpr const char* kNames[] = {"float32", "float64", "int32", "int64",  "uint8",
                                     "int8",    "uint16",  "int16", "uint32", "uint64"};

@@ -14,7 +14,6 @@ namespace ranvier::engine {
 using Shape = std::vector<int64_t>;
 
 int64_t size_of(const Shape& shape);  // the number of elements
-int64_t bytes_of(DType dtype);        // of one element
 const char* name_of(DType dtype);
 std::string text_of(const Shape& shape);  // as Python prints it: (32, 10)
 

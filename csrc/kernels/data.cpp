@@ -48,36 +48,16 @@ Convert converter(DType to, DType from) {
   if (to == DType::f32) return convert_from<float>(from);
   return to == DType::f64 ? convert_from<double>(from) : convert_from<int32_t>(from);
 }
-RANVIER_INLINE int64_t bytes_of(DType dtype) {
-  return dtype == DType::f64 ? 8 : 4;
-}  // of f32, f64 and i32
 
 RANVIER_INLINE char* row_at(const Source& source, const Feed& feed, int64_t i) {
   const int64_t row = feed.cursor + i;
   return source.data + (feed.order ? feed.order[row] : row) * source.row_bytes;
 }
 
-int64_t any_bytes(DType dtype) {
-  switch (dtype) {
-    case DType::u8:
-    case DType::i8:
-      return 1;
-    case DType::u16:
-    case DType::i16:
-      return 2;
-    case DType::f32:
-    case DType::i32:
-    case DType::u32:
-      return 4;
-    default:
-      return 8;
-  }
-}
-
 void gather(const GatherArgs& a, int64_t begin, int64_t end) {
   const Convert convert = converter(a.y_dtype, a.x_dtype);
   const int64_t y_row = a.columns * bytes_of(a.y_dtype);
-  const int64_t x_row = a.columns * any_bytes(a.x_dtype);
+  const int64_t x_row = a.columns * bytes_of(a.x_dtype);
   for (int64_t i = begin; i < end; ++i) {
     if (i + 1 < end) {  // rows lie anywhere in memory: the next is on its way while this one is converted
       const char* next = row_at(*a.x, *a.feed, i + 1);
@@ -100,7 +80,7 @@ void advance(const AdvanceArgs& a, int64_t, int64_t) {
 void cast(const CastArgs& a, int64_t begin, int64_t end) {
   const Elements e = elements(begin, end, a.n);
   converter(a.y_dtype, a.x_dtype)(static_cast<char*>(a.y) + e.begin * bytes_of(a.y_dtype),
-                                  static_cast<const char*>(a.x) + e.begin * any_bytes(a.x_dtype), e.end - e.begin);
+                                  static_cast<const char*>(a.x) + e.begin * bytes_of(a.x_dtype), e.end - e.begin);
 }
 
 template <class T>

@@ -12,6 +12,23 @@ namespace ranvier {
 
 enum class DType : uint8_t { f32, f64, i32, i64, u8, i8, u16, i16, u32, u64 };
 
+static inline constexpr int64_t bytes_of(DType dtype) {  // of one element
+  switch (dtype) {
+    case DType::u8:
+    case DType::i8:
+      return 1;
+    case DType::u16:
+    case DType::i16:
+      return 2;
+    case DType::f32:
+    case DType::i32:
+    case DType::u32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
 using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
 
 // One kernel, compiled for float and for double.
@@ -22,7 +39,7 @@ struct TypedKernel {
 
 constexpr int64_t kElements = 4096;  // elements in one chunk of an elementwise kernel
 constexpr int64_t kColumns = 64;     // columns in one chunk of a kernel that walks columns
-inline constexpr int64_t chunks_of(int64_t n, int64_t size) {
+static inline constexpr int64_t chunks_of(int64_t n, int64_t size) {
   return (n + size - 1) / size;
 }
 

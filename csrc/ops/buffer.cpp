@@ -41,8 +41,7 @@ void assign(const std::shared_ptr<Buffer>& buffer, py::handle value) {
 // Elements [offset, offset + size) of an arena, as a Buffer of their own shape.
 std::shared_ptr<Buffer> part(const std::shared_ptr<Buffer>& arena, int64_t offset, const Shape& shape) {
   if (offset < 0 || offset + engine::size_of(shape) > arena->size()) value_error("part", "outside the arena");
-  return std::make_shared<Buffer>(shape, arena->dtype, arena->storage,
-                                  arena->data + offset * engine::bytes_of(arena->dtype));
+  return std::make_shared<Buffer>(shape, arena->dtype, arena->storage, arena->data + offset * bytes_of(arena->dtype));
 }
 
 // Moves a variable's values into an arena, where it lives from now on.
@@ -50,7 +49,7 @@ void move_to(const std::shared_ptr<Buffer>& buffer, const std::shared_ptr<Buffer
   if (arena->dtype != buffer->dtype || offset < 0 || offset + buffer->size() > arena->size()) {
     value_error("move_to", "the arena has no such place");
   }
-  char* home = arena->data + offset * engine::bytes_of(arena->dtype);
+  char* home = arena->data + offset * bytes_of(arena->dtype);
   std::memmove(home, buffer->data, static_cast<size_t>(buffer->bytes()));
   buffer->storage = arena->storage;
   buffer->data = home;

@@ -141,7 +141,7 @@ py::object affine(const char* op, py::handle x_, py::handle scale_, py::handle o
     if (!t || t.size() == columns) return;
     const Tensor wide = fixed(x.dtype, {columns});
     for (int64_t i = 0; i < columns; ++i) {
-      memcpy(wide.data + i * engine::bytes_of(x.dtype), t.data, static_cast<size_t>(engine::bytes_of(x.dtype)));
+      memcpy(wide.data + i * bytes_of(x.dtype), t.data, static_cast<size_t>(bytes_of(x.dtype)));
     }
     t = wide;
   };

@@ -268,7 +268,7 @@ Tensor of(std::shared_ptr<Buffer> buffer) {
 }
 
 Tensor scratch(DType dtype, const Shape& shape) {
-  auto storage = engine::allocate(engine::size_of(shape) * engine::bytes_of(dtype));
+  auto storage = engine::allocate(engine::size_of(shape) * bytes_of(dtype));
   char* data = storage->data();
   return of(std::make_shared<Buffer>(shape, dtype, std::move(storage), data));
 }

@@ -31,7 +31,7 @@ struct Tensor {
 
   explicit operator bool() const { return object.ptr() != nullptr; }
   int64_t size() const { return engine::size_of(shape); }
-  int64_t bytes() const { return size() * engine::bytes_of(dtype); }
+  int64_t bytes() const { return size() * bytes_of(dtype); }
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   int64_t rows() const {  // all dimensions but the last
     int64_t n = 1;

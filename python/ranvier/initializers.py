@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from . import seeds
 from .config import dtype_name
+from .registry import Registry, snake_case
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -87,7 +87,7 @@ class Initializer:
 
     @property
     def _tag(self) -> str:
-        return _snake_case(type(self).__name__)
+        return snake_case(type(self).__name__)
 
 
 InitializerLike = (
@@ -403,18 +403,8 @@ def get(identifier: InitializerLike) -> Callable[..., Any] | None:
     Raises:
         ValueError: if a name is unknown or the argument is none of these.
     """
-    if isinstance(identifier, str):
-        return deserialize({"class_name": identifier, "config": {}})
-    if isinstance(identifier, Mapping):
-        return deserialize(identifier)
-    if isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
-    if identifier is None or callable(identifier):
-        return identifier
-    raise ValueError(
-        "[initializers] an initialiser is a name, a dict with class_name and config, an "
-        f"Initializer or a function (shape, dtype) -> array; received {identifier!r}"
-    )
+    plain = callable(identifier) and not isinstance(identifier, type)
+    return identifier if identifier is None or plain else deserialize(identifier)  # type: ignore
 
 
 def serialize(initializer: Initializer | Callable[..., Any] | None) -> dict[str, Any] | None:
@@ -423,18 +413,16 @@ def serialize(initializer: Initializer | Callable[..., Any] | None) -> dict[str,
     Raises:
         ValueError: for a plain function, which has no name that `get` could find again.
     """
-    if initializer is None:
-        return None
-    if not isinstance(initializer, Initializer):
+    if initializer is not None and not isinstance(initializer, Initializer):
         raise ValueError(
-            f"[initializers] {initializer!r} is a function and cannot be saved: write it as a "
+            f"[initializer] {initializer!r} is a function and cannot be saved: write it as a "
             "subclass of Initializer with get_config"
         )
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+    return _registry.serialize(initializer)
 
 
 def deserialize(
-    config: Mapping[str, Any] | None, custom_objects: Mapping[str, type[Initializer]] | None = None
+    config: Any, custom_objects: Mapping[str, type[Initializer]] | None = None
 ) -> Initializer | None:
     """Make the initialiser that `serialize` described.
 
@@ -445,18 +433,7 @@ def deserialize(
     Raises:
         ValueError: if config is not such a dict or the name is unknown.
     """
-    if config is None:
-        return None
-    name = config.get("class_name")
-    if not isinstance(name, str):
-        raise ValueError(f'[initializers] config has no "class_name": received {dict(config)!r}')
-    cls = (custom_objects or {}).get(name) or _REGISTRY.get(name)
-    if cls is None:
-        raise ValueError(
-            f"[initializers] unknown initialiser {name!r}; known are "
-            + ", ".join(sorted(key for key in _REGISTRY if key.islower()))
-        )
-    return cls.from_config(config.get("config") or {})
+    return None if config is None else _registry.get(config, custom_objects)
 
 
 def _normal(
@@ -525,18 +502,17 @@ def _choice(tag: str, name: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().lstrip("_")
-
-
 # The only names that a file or an argument can give.
-_REGISTRY: dict[str, type[Initializer]] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **{_snake_case(cls.__name__): cls for cls in _CLASSES},
-    "OrthogonalInitializer": Orthogonal,
-    "IdentityInitializer": Identity,
-    "zero": Zeros,
-    "one": Ones,
-    "normal": RandomNormal,
-    "uniform": RandomUniform,
-}
+_registry = Registry(
+    "initializer",
+    Initializer,
+    _CLASSES,
+    {
+        "OrthogonalInitializer": Orthogonal,
+        "IdentityInitializer": Identity,
+        "zero": Zeros,
+        "one": Ones,
+        "normal": RandomNormal,
+        "uniform": RandomUniform,
+    },
+)

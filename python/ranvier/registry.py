@@ -44,9 +44,9 @@ class Registry(Generic[T]):
         self.classes: dict[str, type[T]] = {}
         for item in classes:
             self.classes[item.__name__] = item
-        self.names = {name.lower(): item for name, item in self.classes.items()}
-        self.names.update({snake_case(name): item for name, item in self.classes.items()})
-        self.names.update(aliases or {})
+        self.names = {snake_case(name): item for name, item in self.classes.items()}
+        for alias, item in (aliases or {}).items():
+            (self.names if alias.islower() else self.classes)[alias] = item
 
     def find(self, name: str, custom: Mapping[str, Any] | None = None) -> type[T]:
         """The class of a name, CamelCase or snake_case.
@@ -55,6 +55,8 @@ class Registry(Generic[T]):
             ValueError: if there is none.
         """
         found = (custom or {}).get(name) or self.classes.get(name) or self.names.get(name.lower())
+        if found is None:  # "rmsprop", "globalaveragepooling2d"
+            found = {key.lower(): item for key, item in self.classes.items()}.get(name.lower())
         if found is None:
             known = ", ".join(sorted(self.names))
             raise ValueError(
@@ -79,8 +81,8 @@ class Registry(Generic[T]):
         if isinstance(identifier, type) and issubclass(identifier, self.base):
             return identifier()
         raise ValueError(
-            f"[{self.family}] expected a name, a config or a {self.base.__name__}; "
-            f"received {identifier!r}"
+            f"[{self.family}] expected a name, a config (a dict with class_name and config) or an "
+            f"object of {self.base.__name__}; received {identifier!r}"
         )
 
     def serialize(self, item: Any) -> dict[str, Any] | None:
