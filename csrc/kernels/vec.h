@@ -357,15 +357,14 @@ RANVIER_INLINE Vec<T> exp(Vec<T> x) {
   return y * power_of_two<T>(half) * power_of_two<T>(n - half);
 }
 
-// e^x - 1 without cancellation: 2^n * (e^r - 1) + (2^n - 1).
+// e^x - 1 without cancellation: 2^n * (e^r - 1) + (2^n - 1). For x up to kExpm1High, which all callers keep to.
 template <class T>
 RANVIER_INLINE Vec<T> expm1(Vec<T> x) {
   using C = Constants<T>;
   IVec<T> n;
   const Vec<T> r = reduce_exponent<T>(at_most<T>(at_least<T>(x, splat<T>(C::kExpm1Low)), splat<T>(C::kExpm1High)), n);
   const Vec<T> scale = power_of_two<T>(n);
-  const Vec<T> y = fma(scale, r * exp_tail<T>(r), scale - T(1));
-  return x > C::kExpm1High ? exp<T>(x) : y;
+  return fma(scale, r * exp_tail<T>(r), scale - T(1));
 }
 
 template <class T>
