@@ -491,6 +491,25 @@ def test_memory_does_not_grow():
     assert resident() - before < 4 << 20
 
 
+def test_arrays_are_let_go_when_a_run_is_over():
+    model = rv.Sequential([layers.Input((8,)), layers.Dense(8)])
+    model.compile("sgd", "mse")
+    gone = []
+    for run in (
+        lambda x: model.fit(x, x, verbose=0, validation_data=(x, x)),
+        lambda x: model.evaluate(x, x, verbose=0),
+        lambda x: model.train_on_batch(x, x),
+        model.predict,
+        model,
+    ):
+        x = np.ones((4, 8), "float32")
+        gone.append(weakref.ref(x))
+        run(x)
+        del x
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * 5
+
+
 def test_models_are_freed():
     model = rv.Sequential([layers.Input((8,)), layers.Dropout(0.1), layers.Dense(4)])
     model.compile("adam", "mse")

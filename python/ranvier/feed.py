@@ -63,6 +63,10 @@ class Lane:
             for i, a in enumerate(arrays):
                 _core.point_source(self.source(kind, i), a)
 
+    def release(self) -> None:
+        """The run is over: its arrays are the user's alone again."""
+        self.data, self.results = None, ()
+
     def batch(self, kind: str, i: int, rows: int, dtype: str) -> Any:
         """The next rows of an array, converted."""
         assert self.data is not None

@@ -476,6 +476,7 @@ class Trainer:
             hooks.on_train_end(logs)
         finally:
             bar.close()
+            self._lanes["train"].release()
         return history
 
     def _fit_data(
@@ -570,6 +571,7 @@ class Trainer:
         self._reset()
         hooks.on_test_begin()
         self._run("test", data.batches(batch_size), hooks, bar or ProgressBar(verbose=0))
+        self._lanes["test"].release()
         logs = self._logs()
         hooks.on_test_end(logs)
         return logs
@@ -618,6 +620,7 @@ class Trainer:
                     hooks.on_predict_end()
                 finally:
                     bar.close()
+            self._lanes["predict"].release()
         return results[0] if graph.single_output else results
 
     def _results(self, data: Data, graph: Graph) -> list[np.ndarray]:
@@ -659,6 +662,7 @@ class Trainer:
             self._lanes[kind].point(data)
             self._reset()
             self._steps(kind, data.rows, 1)
+            self._lanes[kind].release()
             self._report_bad_loss(what)
             return _values(self._logs(), return_dict)
 
@@ -691,10 +695,10 @@ class Trainer:
         if _REPLAY and type(inputs) is np.ndarray and graph.single_input and graph.single_output:
             # From now on without the checks, for arrays like this one.
             lane = self._lanes["predict"]
-            assert lane.data is not None
-            program = self._programs[("predict", len(inputs), lane.data.key)]
+            data = Data(self._inputs("call", inputs), [])
+            program = self._programs[("predict", data.rows, data.key)]
             places = lane.source("x", 0), lane.feed, lane.source("result", 0)
-            x = lane.data.x[0]
+            x = data.x[0]
             if x.shape == inputs.shape:
                 self._callers[x.shape] = _core.Caller(
                     program, *places, x.dtype, x.shape, y.dtype, y.shape
