@@ -233,3 +233,11 @@ def test_normalize_leaves_its_argument_alone():
 def test_normalize_refuses(args, message):
     with pytest.raises(ValueError, match=message):
         utils.normalize(*args)
+
+
+def test_clear_session_starts_names_anew():
+    from ranvier import layers
+
+    assert [layers.Dense(1).name, layers.Dense(1).name] == ["dense", "dense_1"]
+    utils.clear_session()
+    assert layers.Dense(1).name == "dense"

@@ -12,7 +12,14 @@ from .seeds import set_random_seed
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["normalize", "set_random_seed", "to_categorical"]
+__all__ = ["clear_session", "normalize", "set_random_seed", "to_categorical"]
+
+
+def clear_session() -> None:
+    """Start the numbering of layers' names anew: the next Dense is "dense" again."""
+    from .layers.base import clear_names
+
+    clear_names()
 
 
 def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
