@@ -230,6 +230,24 @@ def test_changed_regularizer_is_in_the_next_step():
     assert model.train_on_batch(x, y) > weak + 0.1
 
 
+def test_replaced_regularizers_are_in_the_next_step():
+    model = rv.Sequential([layers.Input((3,)), layers.Dense(2)])
+    model.compile(rv.optimizers.SGD(0.0), "mse")
+    layer = model.layers[0]
+    x, y = np.ones((2, 3)), np.zeros((2, 2))
+    plain = model.train_on_batch(x, y)
+    layer.kernel.regularizer = rv.regularizers.L2(1.0)
+    weight = model.train_on_batch(x, y)
+    np.testing.assert_allclose(weight - plain, np.square(layer.kernel.numpy()).sum(), rtol=1e-4)
+    layer.activity_regularizer = rv.regularizers.L1(1.0)
+    both = model.train_on_batch(x, y)
+    np.testing.assert_allclose(both - weight, np.abs(model(x)).sum() / 2, rtol=1e-4)
+    layer.activity_regularizer.l1 = 3.0
+    np.testing.assert_allclose(model.train_on_batch(x, y) - weight, 3 * (both - weight), rtol=1e-4)
+    layer.kernel.regularizer = layer.activity_regularizer = None
+    assert model.train_on_batch(x, y) == plain
+
+
 def test_adapt_and_set_weights_reach_recorded_steps():
     norm = layers.Normalization()
     model = rv.Sequential([layers.Input((2,)), norm, layers.Dense(1)])

@@ -98,7 +98,7 @@ class Trainer:
         self._trained = self._trainable_at_compile()
         # A step taken in the middle of backward cannot be undone if a layer's Python then raises.
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
-        self._penalised = [(v, v.regularizer) for v in self._trained if v.regularizer is not None]
+        self._inner = list(self.flatten_layers())
 
     def _trainable_at_compile(self) -> list[Variable]:
         """The variables to train, by the flags as they were when compile was called."""
@@ -251,8 +251,9 @@ class Trainer:
 
     def _training_key(self) -> tuple[Any, ...]:
         """What a recorded training or evaluation step has in it beside shapes."""
-        penalties = tuple((rule.l1, rule.l2) for _, rule in self._penalised)
-        return (id(self.optimizer), penalties)
+        rules = [v.regularizer for v in self._trained]
+        rules += [layer.activity_regularizer for layer in self._inner]
+        return (id(self.optimizer), *(rule and (rule.l1, rule.l2) for rule in rules))
 
     def _forget_programs(self) -> None:
         """The graph or what is trained has changed."""
@@ -287,7 +288,11 @@ class Trainer:
             total, dys = self._losses(lane, rows, x, ys, training)
             del x, ys
             penalties = [penalty.value() for penalty in noted]
-            penalties += [_core.weight_penalty(v, rule.l1, rule.l2) for v, rule in self._penalised]
+            penalties += [
+                _core.weight_penalty(v, v.regularizer.l1, v.regularizer.l2)
+                for v in self._trained
+                if v.regularizer is not None
+            ]
             for value in penalties:
                 total = _core.add(total, _core.cast(value, total.dtype))
             self._loss_tracker.add(total, rows)
