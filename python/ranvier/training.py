@@ -98,7 +98,8 @@ class Trainer:
         self._trained = self._trainable_at_compile()
         # A step taken in the middle of backward cannot be undone if a layer's Python then raises.
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
-        self._inner = list(self.flatten_layers())
+        inner = list(self.flatten_layers())  # in a closure: as an attribute they would be sublayers
+        self._activity_rules = lambda: [layer.activity_regularizer for layer in inner]
 
     def _trainable_at_compile(self) -> list[Variable]:
         """The variables to train, by the flags as they were when compile was called."""
@@ -252,7 +253,7 @@ class Trainer:
     def _training_key(self) -> tuple[Any, ...]:
         """What a recorded training or evaluation step has in it beside shapes."""
         rules = [v.regularizer for v in self._trained]
-        rules += [layer.activity_regularizer for layer in self._inner]
+        rules += self._activity_rules()
         return (id(self.optimizer), *(rule and (rule.l1, rule.l2) for rule in rules))
 
     def _forget_programs(self) -> None:
