@@ -94,7 +94,7 @@ def check_gradients(
             )
         picks = np.arange(original.size)
         if original.size > samples:
-            picks = generator.choice(original.size, samples, replace=False)
+            picks: Any = generator.choice(original.size, samples, replace=False)
         worst, scale = 0.0, 1e-8 + np.abs(gradient).max(initial=0.0)
         for i in picks:
             sums = []
