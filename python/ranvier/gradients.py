@@ -92,9 +92,9 @@ def check_gradients(
                 f"[check_gradients] {layer.name}: the gradient of {name} has shape "
                 f"{gradient.shape} instead of {original.shape}"
             )
-        picks = np.arange(original.size)
+        picks: Any = np.arange(original.size)
         if original.size > samples:
-            picks: Any = generator.choice(original.size, samples, replace=False)
+            picks = generator.choice(original.size, samples, replace=False)
         worst, scale = 0.0, 1e-8 + np.abs(gradient).max(initial=0.0)
         for i in picks:
             sums = []
