@@ -30,6 +30,13 @@ PARAMETER_SHAPES = (
     (0,), (1,), (7,), (15,), (16,), (17,), (33,), (3, 5), (31, 33), (2, 3, 4, 5), (4099,),
 )  # fmt: skip
 
+# (a, b) of merges: equal, and with axes of size 1 that are repeated
+MERGE_SHAPES = (
+    ((0, 5), (0, 5)), ((7,), (1,)), ((3, 17), (3, 17)), ((3, 17), (3, 1)), ((1, 17), (5, 1)),
+    ((2, 5, 7, 33), (2, 1, 1, 33)), ((2, 1, 7, 1), (1, 5, 1, 3)), ((31, 301), (31, 301)),
+    ((2, 3, 1, 5, 1, 2), (1, 3, 4, 1, 6, 2)), ((1, 1), (1, 1)), ((2, 700, 3), (1, 1, 3)),
+)  # fmt: skip
+
 # what a tier must get right (a handful: every tier runs them in a process of its own)
 TIER_ROW_SHAPES = ((1, 1), (3, 7), (5, 16), (2, 33), (13, 101))
 TIER_DENSE_SHAPES = ((1, 1, 1), (1, 33, 17), (7, 13, 65), (17, 301, 31), (32, 64, 64))

@@ -213,3 +213,27 @@ def test_affine_backward(scale):
     x, dy = r.normal(size=(4, 3)), r.normal(size=(4, 3))
     gradient = reference.affine_backward(dy, scale)
     assert_gradient(gradient, lambda a: (dy * reference.affine(a, scale, 0.3)).sum(), x)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((2, 1, 3), (1, 4, 1))], ids=str)
+@pytest.mark.parametrize("how", reference.MERGES)
+def test_merge_backward(how, shapes):
+    r = rng(8)
+    a, b = (r.normal(size=s) for s in shapes)
+    dy = r.normal(size=reference.merge(a, b, how).shape)
+    da, db = reference.merge_backward(dy, a, b, how)
+    assert_gradient(da, lambda a: (dy * reference.merge(a, b, how)).sum(), a)
+    assert_gradient(db, lambda b: (dy * reference.merge(a, b, how)).sum(), b)
+
+
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape", "axes"),
+    [((3, 4), (3, 4), 1), ((2, 3, 4), (2, 4, 5), (2, 1)), ((2, 3, 4), (2, 5, 3, 3), (1, -1))],
+)
+def test_dot_backward(a_shape, b_shape, axes):
+    r = rng(9)
+    a, b = r.normal(size=a_shape), r.normal(size=b_shape)
+    dy = r.normal(size=reference.dot(a, b, axes).shape)
+    da, db = reference.dot_backward(dy, a, b, axes)
+    assert_gradient(da, lambda a: (dy * reference.dot(a, b, axes)).sum(), a)
+    assert_gradient(db, lambda b: (dy * reference.dot(a, b, axes)).sum(), b)

@@ -15,6 +15,7 @@ import numpy as np
 import reference
 from cases import (
     DTYPES,
+    MERGE_SHAPES,
     TIER_DENSE_SHAPES,
     TIER_ROW_SHAPES,
     Output,
@@ -127,6 +128,30 @@ def check_data(r, dtype):
             same(got, reference.gather(rows, indices, dtype=dtype), "copy", dtype)
 
 
+def check_merge(r, dtype):
+    for a_shape, b_shape in MERGE_SHAPES:
+        a, b = normal(r, a_shape, dtype), normal(r, b_shape, dtype)
+        for how in reference.MERGES:
+            y = ops.merge(a, b, how)
+            same(y, reference.merge(a, b, how), "elementwise", dtype)
+            dy = normal(r, y.shape, dtype)
+            got = ops.merge_backward(dy, a, b, how)
+            for g, e in zip(got, reference.merge_backward(dy, a, b, how), strict=True):
+                same(g, e, "reduction", dtype, max(1, dy.size // max(1, e.size)))
+    for axes in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        a_shape, b_shape = [3, 13, 13], [3, 31, 31]
+        a_shape[axes[0]] = b_shape[axes[1]] = 17
+        a, b = normal(r, a_shape, dtype), normal(r, b_shape, dtype)
+        y = ops.dot(a, b, axes)
+        same(y, reference.dot(a, b, axes), "product", dtype, 17)
+        dy = normal(r, y.shape, dtype)
+        got = ops.dot_backward(dy, a, b, axes)
+        for g, e in zip(got, reference.dot_backward(dy, a, b, axes), strict=True):
+            same(g, e, "product", dtype, 31)
+    xs = [normal(r, (5, n, 3), dtype) for n in (1, 7, 16)]
+    same(ops.concatenate(xs, 1), np.concatenate(xs, 1), "copy", dtype)
+
+
 def check_large(r, dtype):
     """Sizes that are split among threads."""
     m, k, n = 257, 301, 129
@@ -162,6 +187,12 @@ def check_large(r, dtype):
         same(arrays[key], e, "elementwise", dtype)
     keep = ops.dropout(np.ones(shape, dtype), 0.4, seed=1) != 0
     same(ops.dropout(x, 0.4, seed=1), reference.dropout(x, 0.4, keep), "elementwise", dtype)
+    same(ops.merge(x, dy, "multiply"), reference.merge(x, dy, "multiply"), "elementwise", dtype)
+    column = x[:1].copy()
+    got = ops.merge_backward(dy, x, column, "multiply")
+    for g, e in zip(got, reference.merge_backward(dy, x, column, "multiply"), strict=True):
+        same(g, e, "reduction", dtype, shape[0])
+    same(ops.concatenate([x, dy]), np.concatenate([x, dy], -1), "copy", dtype)
     indices = r.permutation(shape[0])
     same(ops.gather(x, indices, dtype=dtype), x[indices], "copy", dtype)
 
@@ -181,6 +212,7 @@ def main():
             check_losses,
             check_optimizers,
             check_data,
+            check_merge,
             check_large,
         ):
             check(r, dtype)

@@ -26,6 +26,7 @@ void fill(KernelTable& table) {
   fill_dense(table);
   fill_dropout(table);
   fill_losses(table);
+  fill_merge(table);
   fill_metrics(table);
   fill_optimizers(table);
 }

@@ -15,6 +15,7 @@ void fill_data(KernelTable& table);
 void fill_dense(KernelTable& table);
 void fill_dropout(KernelTable& table);
 void fill_losses(KernelTable& table);
+void fill_merge(KernelTable& table);
 void fill_metrics(KernelTable& table);
 void fill_optimizers(KernelTable& table);
 

@@ -16,6 +16,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   ops::register_dense(m);
   ops::register_dropout(m);
   ops::register_losses(m);
+  ops::register_merge(m);
   ops::register_metrics(m);
   ops::register_optimizers(m);
   ops::register_program(m);
