@@ -25,6 +25,31 @@ DENSE_SHAPES = (
     (13, 601, 129), (1, 784, 10), (32, 784, 64),
 )  # fmt: skip
 
+# x (B, H, W, C), w (KH, KW, C / groups, F), options of conv2d
+CONV_CASES = (
+    ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+    ((2, 5, 5, 1), (3, 3, 1, 32), {"padding": "same"}),
+    ((1, 3, 2, 4), (3, 2, 4, 5), {}),  # one output
+    ((2, 7, 7, 17), (3, 3, 17, 33), {"padding": "same"}),
+    ((1, 14, 14, 32), (3, 3, 32, 64), {"padding": "same"}),
+    ((2, 4, 61, 3), (3, 3, 3, 31), {"padding": "same"}),
+    ((1, 23, 29, 3), (7, 7, 3, 64), {"padding": ((3, 3), (3, 3)), "strides": 2}),
+    ((2, 11, 13, 5), (5, 5, 5, 7), {"padding": "same"}),
+    ((2, 9, 8, 16), (3, 3, 16, 16), {"padding": "same", "strides": 2}),
+    ((3, 6, 6, 65), (1, 1, 65, 31), {}),
+    ((2, 9, 9, 15), (1, 1, 15, 33), {"strides": 2}),
+    ((1, 2, 3, 3), (5, 5, 3, 4), {"padding": "same"}),  # a kernel larger than the image
+    ((1, 3, 3, 2), (2, 2, 2, 3), {"padding": ((3, 4), (0, 5))}),  # outputs of zeros alone
+    ((1, 12, 11, 3), (3, 3, 3, 5), {"dilation": (2, 3)}),
+    ((2, 12, 11, 4), (3, 2, 4, 5), {"dilation": 2, "strides": (2, 3), "padding": "same"}),
+    ((2, 9, 10, 4), (3, 3, 4, 5), {"dilation": (3, 2), "strides": (3, 4), "padding": "same"}),
+    ((2, 6, 7, 6), (3, 3, 2, 9), {"groups": 3, "padding": "same"}),
+    ((1, 8, 7, 32), (3, 3, 16, 34), {"groups": 2, "strides": 2}),
+    ((2, 6, 7, 33), (3, 3, 1, 33), {"groups": 33, "padding": "same"}),
+    ((2, 7, 6, 17), (3, 3, 1, 34), {"groups": 17, "padding": "same", "strides": 2}),
+    ((1, 1, 300, 16), (1, 9, 16, 17), {"padding": "same"}),
+)
+
 # shapes of one parameter array, for optimizers
 PARAMETER_SHAPES = (
     (0,), (1,), (7,), (15,), (16,), (17,), (33,), (3, 5), (31, 33), (2, 3, 4, 5), (4099,),
@@ -39,6 +64,14 @@ MERGE_SHAPES = (
 
 # what a tier must get right (a handful: every tier runs them in a process of its own)
 TIER_ROW_SHAPES = ((1, 1), (3, 7), (5, 16), (2, 33), (13, 101))
+TIER_CONV_CASES = (
+    ((2, 9, 15, 3), (3, 3, 3, 33), {"padding": "same"}),
+    ((2, 8, 8, 17), (3, 3, 17, 16), {"padding": "same", "strides": 2}),
+    ((1, 7, 9, 33), (3, 3, 1, 33), {"padding": "same", "groups": 33}),
+    ((3, 6, 7, 16), (1, 1, 16, 31), {}),
+    ((1, 9, 9, 4), (3, 2, 2, 6), {"groups": 2, "dilation": 2}),
+    ((2, 33, 31, 19), (3, 3, 19, 37), {"padding": "same"}),  # split among threads
+)
 TIER_DENSE_SHAPES = ((1, 1, 1), (1, 33, 17), (7, 13, 65), (17, 301, 31), (32, 64, 64))
 
 

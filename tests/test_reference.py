@@ -65,6 +65,45 @@ def test_dense_backward(lead, activation, bias):
         assert db is None
 
 
+@pytest.mark.parametrize(
+    ("name", "x_shape", "w_shape", "options"),
+    [
+        ("conv2d", (2, 4, 5, 2), (3, 2, 2, 3), {"padding": "same", "strides": (2, 1)}),
+        ("conv2d", (1, 5, 4, 4), (2, 2, 2, 6), {"groups": 2, "dilation": 2}),
+        ("conv2d", (1, 3, 3, 2), (2, 2, 2, 2), {"padding": ((1, 0), (0, 2)), "strides": 2}),
+        ("conv1d", (2, 6, 2), (3, 2, 3), {"padding": (2, 0), "activation": "softmax"}),
+        ("depthwise_conv2d", (1, 4, 4, 3), (2, 2, 3, 2), {"activation": "tanh"}),
+        ("depthwise_conv1d", (1, 5, 3), (2, 3, 2), {"strides": 2}),
+        ("conv2d_transpose", (1, 3, 2, 2), (3, 3, 3, 2), {"strides": 2, "padding": "same"}),
+        ("conv2d_transpose", (1, 2, 3, 2), (2, 3, 3, 2), {"strides": 3, "activation": "tanh"}),
+        ("conv2d_transpose", (1, 2, 2, 1), (3, 3, 2, 1), {"strides": 2, "padding": "same",
+                                                          "output_padding": 1}),
+        ("conv1d_transpose", (2, 4, 2), (4, 3, 2), {"strides": 2, "padding": (1, 1)}),
+    ],
+)  # fmt: skip
+def test_convolution_backward(name, x_shape, w_shape, options):
+    r = rng(7)
+    x, w = r.normal(size=x_shape), r.normal(size=w_shape)
+    forward = getattr(reference, name)
+    shape = forward(x, w, **options).shape
+    b, dy = r.normal(size=shape[-1]), r.normal(size=shape)
+    dx, dw, db = getattr(reference, name + "_backward")(dy, x, None, w, b, **options)
+    assert_gradient(dx, lambda a: (dy * forward(a, w, b, **options)).sum(), x)
+    assert_gradient(dw, lambda a: (dy * forward(x, a, b, **options)).sum(), w)
+    assert_gradient(db, lambda a: (dy * forward(x, w, a, **options)).sum(), b)
+
+
+def test_convolution_by_hand():
+    x = np.arange(9.0).reshape(1, 3, 3, 1)
+    w = np.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+    y = reference.conv2d(x, w)[0, :, :, 0]
+    np.testing.assert_array_equal(y, [[4310, 5421], [7643, 8754]])
+    y = reference.conv2d(x, w, padding="same")[0, :, :, 0]  # the zeros are at bottom and right
+    np.testing.assert_array_equal(y[2], [76, 87, 8])
+    y = reference.conv2d_transpose(x[:, :2, :2], w)[0, :, :, 0]
+    np.testing.assert_array_equal(y, [[0, 1, 10], [3, 134, 1040], [300, 3400, 4000]])
+
+
 @pytest.mark.parametrize("shape", [(7,), (4, 5), (2, 3, 4)])
 @pytest.mark.parametrize(
     ("name", "options"),

@@ -16,6 +16,7 @@ import reference
 from cases import (
     DTYPES,
     MERGE_SHAPES,
+    TIER_CONV_CASES,
     TIER_DENSE_SHAPES,
     TIER_ROW_SHAPES,
     Output,
@@ -52,6 +53,32 @@ def check_dense(r, dtype):
             expected = reference.dense_backward(dy, x, y, w, b, activation=name)
             for g, e, terms in zip(got, expected, (n, m, m), strict=True):
                 same(g, e, "product", dtype, terms)
+
+
+def check_conv(r, dtype):
+    for x_shape, w_shape, options in TIER_CONV_CASES:
+        depth = int(np.prod(w_shape[:3]))
+        x, b = normal(r, x_shape, dtype), normal(r, w_shape[3], dtype)
+        w = normal(r, w_shape, dtype, 1 / np.sqrt(depth))
+        for name in ("linear", "relu", "tanh"):
+            call = {"activation": name, **options}
+            expected = reference.conv2d(x, w, b, **call)
+            out = Output(expected.shape, dtype)
+            y = ops.conv2d(x, w, b, **call, out=out.array)
+            out.assert_intact()
+            same(y, expected, "product", dtype, depth)
+            dy = normal(r, y.shape, dtype)
+            got = ops.conv2d_backward(dy, x, y, w, b, **call)
+            expected = reference.conv2d_backward(dy, x, y, w, b, **call)
+            pixels = dy.size // dy.shape[-1]
+            for g, e, terms in zip(
+                got, expected, (w.size // x_shape[3], pixels, pixels), strict=True
+            ):
+                same(g, e, "product", dtype, terms)
+    x, w = normal(r, (2, 5, 6, 17), dtype), normal(r, (4, 4, 19, 17), dtype, 1 / 16)
+    y = ops.conv2d_transpose(x, w, strides=2, padding="same")
+    expected = reference.conv2d_transpose(x, w, strides=2, padding="same")
+    same(y, expected, "product", dtype, 4 * 17)
 
 
 def check_activation(r, dtype):
@@ -208,6 +235,7 @@ def main():
         r = np.random.default_rng(1)
         for check in (
             check_dense,
+            check_conv,
             check_activation,
             check_losses,
             check_optimizers,

@@ -344,6 +344,53 @@ struct CopyRowsArgs {
   int64_t rows, bytes, y_step, x_step, block;
 };
 
+// --- convolution -----------------------------------------------------------------------------------------------------
+
+// y[oh, ow] reads x[oh * stride - pad + kh * dilation, ...]; outside the image there are zeros. Channels fall into
+// groups: the filters of a group see its channels only. With as many groups as channels it is the depthwise
+// convolution; one-dimensional ones have height 1.
+struct ConvGeometry {
+  int64_t batch, height, width, channels;  // of x
+  int64_t out_height, out_width, filters;  // of y
+  int64_t kernel_height, kernel_width;
+  int64_t stride_height, stride_width;
+  int64_t dilation_height, dilation_width;
+  int64_t pad_top, pad_left;  // what is missing at the other ends, out_height and out_width tell
+  int64_t groups;
+};
+
+// y = activation(x * w + bias). Chunks: one row of y.
+struct ConvArgs {
+  void* y;           // T (batch, out_height, out_width, filters)
+  const void* x;     // T (batch, height, width, channels)
+  const void* w;     // T (kernel_height, kernel_width, channels / groups, filters)
+  const void* bias;  // T (filters) or null
+  ConvGeometry g;
+  Activation activation;  // any but softmax
+  double alpha;
+};
+
+// dx: each dy goes back to what its y has read; with bias and activation it is the transposed convolution. Chunks: one
+// row of dx.
+struct ConvInputGradientArgs {
+  void* dx;          // T (batch, height, width, channels)
+  const void* dy;    // T (batch, out_height, out_width, filters)
+  const void* w;     // T (kernel_height, kernel_width, channels / groups, filters)
+  const void* bias;  // T (channels) or null
+  ConvGeometry g;
+  Activation activation;  // any but softmax
+  double alpha;
+};
+
+// dw = sum over all y of (what it read) dy, or dw += it. Chunks: one row of dw, of the filters.
+struct ConvKernelGradientArgs {
+  void* dw;        // T (kernel_height, kernel_width, channels / groups, filters)
+  const void* x;   // T (batch, height, width, channels)
+  const void* dy;  // T (batch, out_height, out_width, filters)
+  ConvGeometry g;
+  bool accumulate;
+};
+
 // --- the table -------------------------------------------------------------------------------------------------------
 
 struct KernelTable {
@@ -368,6 +415,7 @@ struct KernelTable {
   TypedKernel dropout;
   TypedKernel merge, sum_over;
   Kernel copy_rows;
+  TypedKernel conv, conv_input_gradient, conv_kernel_gradient;
 };
 
 }  // namespace ranvier

@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   }
   ops::register_buffer(m);
   ops::register_activation(m);
+  ops::register_conv2d(m);
   ops::register_data(m);
   ops::register_dense(m);
   ops::register_dropout(m);

@@ -107,6 +107,7 @@ void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x
 
 void register_activation(py::module_& m);
 void register_buffer(py::module_& m);
+void register_conv2d(py::module_& m);
 void register_data(py::module_& m);
 void register_dense(py::module_& m);
 void register_dropout(py::module_& m);
