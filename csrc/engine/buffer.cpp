@@ -4,6 +4,10 @@
 #include <cstring>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace ranvier::engine {
 
 int64_t size_of(const Shape& shape) {
@@ -27,9 +31,14 @@ std::string text_of(const Shape& shape) {
 namespace {
 
 char* line_aligned(int64_t bytes) {
-  constexpr int64_t kLine = 64;
-  void* data = std::aligned_alloc(kLine, static_cast<size_t>((bytes / kLine + 1) * kLine));
+  constexpr int64_t kLine = 64, kHuge = 2 << 20;
+  const int64_t alignment = bytes >= 2 * kHuge ? kHuge : kLine;
+  const auto size = static_cast<size_t>((bytes / alignment + 1) * alignment);
+  void* data = std::aligned_alloc(static_cast<size_t>(alignment), size);
   if (!data) throw std::bad_alloc();
+#if defined(__linux__)
+  if (alignment == kHuge) madvise(data, size, MADV_HUGEPAGE);  // fewer pages to fault in, and to look up
+#endif
   return static_cast<char*>(data);
 }
 
@@ -68,8 +77,19 @@ std::shared_ptr<Storage> Pool::allocate(int64_t bytes) {
 
 void Pool::give_back(char* data) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t idle = 0;
   for (Block& block : blocks_) {
     if (block.data == data) block.free = true;
+    if (block.free) idle += block.bytes;
+  }
+  for (auto block = blocks_.begin(); idle > idle_ && block != blocks_.end();) {
+    if (!block->free) {
+      ++block;
+      continue;
+    }
+    idle -= block->bytes;
+    std::free(block->data);
+    block = blocks_.erase(block);
   }
 }
 

@@ -40,6 +40,8 @@ class Storage {
 // and nothing in a pool outlives a step unless somebody holds it, so all programs of a model share one.
 class Pool : public std::enable_shared_from_this<Pool> {
  public:
+  // Of what is free, at most `idle` bytes are kept.
+  explicit Pool(int64_t idle = INT64_MAX) : idle_(idle) {}
   ~Pool();
   std::shared_ptr<Storage> allocate(int64_t bytes);
   void give_back(char* data);
@@ -51,6 +53,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
     int64_t bytes;
     bool free;
   };
+  const int64_t idle_;
   mutable std::mutex mutex_;
   std::vector<Block> blocks_;
 };

@@ -143,7 +143,11 @@ void stop_run() {
 }
 
 std::shared_ptr<Storage> allocate(int64_t bytes) {
-  return recorded ? recorded->pool()->allocate(bytes) : std::make_shared<Storage>(bytes, false);
+  if (recorded) return recorded->pool()->allocate(bytes);
+  // The system clears every page it gives, which takes longer than most kernels that then use it.
+  constexpr int64_t kIdle = 64 << 20;
+  static const auto& loose = *new std::shared_ptr<Pool>(std::make_shared<Pool>(kIdle));
+  return loose->allocate(bytes);
 }
 
 void set_mode(Mode wanted) {

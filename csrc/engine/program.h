@@ -88,7 +88,7 @@ void set_recording(Program* program);
 // Ends the run of this thread's program after the present step's remaining calls are skipped.
 void stop_run();
 
-// Memory for an op's result: from the recording's pool, else new. Not zeroed.
+// Memory for an op's result: from the recording's pool, else from one that keeps a little. Not zeroed.
 std::shared_ptr<Storage> allocate(int64_t bytes);
 
 }  // namespace ranvier::engine

@@ -1,12 +1,15 @@
 // The matrix product: a shared tool of the kernel families.
 //
 // C (m, n) is cut into tiles of kRows rows by two vectors of columns. A tile's sums live in registers while p runs over
-// k: each step loads two vectors of B's row p and multiplies them by kRows broadcast elements of A.
+// k: each step loads two vectors of B's row p and multiplies them by kRows broadcast elements of A. Two vectors and
+// kRows broadcasts feed 2 * kRows multiply-adds, so the loads are half of what the ports can do, and B may come from
+// the second-level cache: 128 bytes in 14 cycles on AVX-512.
 //
 // Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-// 2008): k in runs of kDepth, so that a panel of B, kDepth by two vectors, stays in the first-level cache while a block
-// of A, copied into the order in which tiles read it, streams past it from the second level. B is packed by its caller
-// (pack) where that pays or where it must be transposed.
+// 2008): a group of kBlockTiles tiles copies its rows of A, kDepth columns of them, next to one another into the
+// second level, and the panels of B (k by two vectors) stream past. While the group works on one panel it asks for the
+// next. Panels are best read in order: B is packed beforehand (pack) where many groups will read it, or must be
+// transposed; else the first tile that reads a panel keeps a copy for the others.
 //
 // Every element of C is one chain of fused multiply-adds over p in order; a later run of k goes on from what C holds.
 // So neither tile, block, thread nor vector width changes a bit.
@@ -30,41 +33,43 @@ constexpr int kRows = 6;
 
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
-// Bytes of a panel of B, kDepth * 2 vectors: about a first-level cache. Longer runs of k read and write C less often;
-// measured on Zen 4 at 1024^3, one thread, with panels of 24, 32 and 48 KB: 97, 99 and 103 GFLOP/s.
+// A run of k. Each reads and writes C once more, so runs are long, as far as a group's copy of A, kBlockTiles * kRows *
+// kDepth, leaves room for a panel of B beside it: 466 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
+// 1024^3, one thread, runs of 256, 512 and 1024: 84, 86 and 91 % of the peak.
+constexpr int64_t kDepth = 1024;
 template <class T>
-constexpr int64_t kDepth = (kVectorBytes == 64 ? 32768 : 16384) / (2 * kVectorBytes);
-constexpr int64_t kBlockTiles = 8;    // tiles down a block: 8 * 14 * kDepth floats of A are 115 KB of the second level
-constexpr int64_t kBlockPanels = 16;  // panels across a block, at most: a copied block of A is used that often
+constexpr int64_t kBlockTiles = 32 / sizeof(T);
+// How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles.
+constexpr int64_t kAhead = 32;
 
-// One row of A is an outer product of latency: more vectors keep the ports busy.
+// Few rows of A make short chains of sums: more vectors keep the ports busy.
 constexpr int kWideVectors = 8;
+RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
+  if (g.packed || g.m > 3) return 2;
+  return g.m == 1 ? kWideVectors : 4;
+}
 
+// How C is cut: a chunk is a panel's columns of a group of tiles.
 struct Blocks {
-  int64_t tiles, panels;                       // of C
-  int64_t blocks_down, blocks_across, blocks;  // of C
-  bool large;                                  // blocks of many tiles; else each tile is one
-  bool by_rows;                                // the order of the blocks
-  int vectors;                                 // of a panel
+  int64_t tiles, panels, groups;  // of C
+  int vectors;                    // of a panel
+  bool large;                     // groups of many tiles, which copy A; else of one
+  bool by_rows;                   // the order of the chunks: all of a group's panels, or all of a panel's groups
 };
 template <class T>
 RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   Blocks b;
-  const bool wide = g.m == 1 && !g.packed;
-  b.vectors = wide ? kWideVectors : 2;
+  b.vectors = vectors_of(g);
   b.tiles = chunks_of(g.m, kRows);
-  b.panels = wide ? chunks_of(g.n, kWideVectors * kLanes<T>) : chunks_of(g.n, kPanel<T>);
+  b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256;
-  b.blocks_down = b.large ? chunks_of(b.tiles, kBlockTiles) : b.tiles;
-  b.blocks_across =
-      b.large ? chunks_of(b.panels, b.panels < 2 * kBlockPanels ? kBlockPanels / 2 : kBlockPanels) : b.panels;
-  b.blocks = b.blocks_down * b.blocks_across;
+  b.groups = b.large ? chunks_of(b.tiles, kBlockTiles<T>) : b.tiles;
   // Where all of B stays in the cache, threads take rows of C: a kernel's gradient is then written by the thread whose
-  // optimizer step reads it. Elsewhere they take columns, and each reads its own part of B alone; so they do where the
-  // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
-  // pass.
+  // optimizer step reads it. Else small products take columns, and each thread reads its own part of B alone; so do
+  // they where the step is part of the product: the thread that updates a part of a kernel is the one that reads it in
+  // the forward pass.
   constexpr int64_t kSmall = 32768;
-  b.by_rows = !g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall;
+  b.by_rows = b.large || (!g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall);
   return b;
 }
 
@@ -79,12 +84,24 @@ struct Tile {
   int64_t b_row, depth, lanes;     // lanes of the last vector
   bool go_on;                      // from what C holds
   bool relu;
+  T* kept = nullptr;          // where a copy of B's panel goes, row after row; null: nowhere
+  const T* c_next = nullptr;  // the next tile's C, to be in the cache by then; null: unknown
+  const T* ahead = nullptr;   // what to ask for meanwhile: ahead_step elements further at each p; null: nothing
+  int64_t ahead_step = 0;
 };
 
-template <class T, int rows, int vectors>
+// `padded`: B's rows may be read beyond `lanes`.
+template <class T, int rows, int vectors, bool keep = false>
 void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
   const int64_t a_row = t.a_row, a_column = t.a_column, b_row = t.b_row, lanes = t.lanes;
+  if (t.c_next) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 1);
+    }
+  }
   Vec<T> sum[rows][vectors];
   if (t.go_on) {
 #pragma GCC unroll 16
@@ -113,10 +130,20 @@ void tile(const Tile<T>& t, bool padded) {
   const auto steps = [&](auto last) __attribute__((always_inline)) {
     const T* a = t.a;
     const T* b = t.b;
-    for (int64_t p = 0; p < t.depth; ++p, a += a_column, b += b_row) {
+    const T* ahead = t.ahead ? t.ahead : t.b;
+    const int64_t ahead_step = t.ahead_step;
+    T* kept = t.kept;
+    for (int64_t p = 0; p < t.depth; ++p, a += a_column, b += b_row, ahead += ahead_step) {
+      __builtin_prefetch(ahead, 0, 2);
       Vec<T> bv[vectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
+      for (int v = 0; v < vectors; ++v) {
+        bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
+        if constexpr (keep) {
+          __builtin_prefetch(b + kAhead * b_row + v * kL, 0, 2);
+          store(kept + p * vectors * kL + v * kL, bv[v]);
+        }
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
         const Vec<T> av = splat<T>(a[i * a_row]);
@@ -148,25 +175,32 @@ void tile(const Tile<T>& t, bool padded) {
 }
 
 // The tile of `rows` rows and `vectors` vectors, found at run time.
-template <class T, int vectors, int rows>
+template <class T, int vectors, int rows, bool keep = false>
 RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (rows > 1) {
-    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1>(wanted, t, padded);
+    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1, keep>(wanted, t, padded);
+  }
+  tile<T, rows, vectors, keep>(t, padded);
+}
+template <class T, int rows, int vectors>
+RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
+  if constexpr (vectors > 1) {
+    if (wanted < vectors) return tile_of_vectors<T, rows, vectors - 1>(wanted, t, padded);
   }
   tile<T, rows, vectors>(t, padded);
 }
-template <class T, int vectors>
-RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
-  if constexpr (vectors > 1) {
-    if (wanted < vectors) return tile_of_vectors<T, vectors - 1>(wanted, t, padded);
-  }
-  tile<T, 1, vectors>(t, padded);
-}
 template <class T>
 void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
-  if (rows == 1) return tile_of_vectors<T, kWideVectors>(vectors, t, padded);
   if (vectors == 2) return tile_of_rows<T, 2, kRows>(rows, t, padded);
-  tile_of_rows<T, 1, kRows>(rows, t, padded);
+  if (rows == 1) return tile_of_vectors<T, 1, kWideVectors>(vectors, t, padded);
+  if (vectors == 1) return tile_of_rows<T, 1, kRows>(rows, t, padded);
+  if (rows == 2) return tile_of_vectors<T, 2, 4>(vectors, t, padded);
+  tile_of_vectors<T, 3, 4>(vectors, t, padded);
+}
+// As above, and keeps a copy of B's panel.
+template <class T>
+void tile_that_keeps(int64_t rows, const Tile<T>& t) {
+  tile_of_rows<T, 2, kRows, true>(rows, t, false);
 }
 
 // A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
@@ -186,28 +220,53 @@ RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
   }
 }
 
-// Copies rows x depth elements of A into the order in which a tile reads them: p by p. Writes up to a vector further.
+// A group's rows of A, next to one another.
 template <class T>
-void copy_rows(T* to, const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth) {
+struct Copy {
+  alignas(64) T data[kBlockTiles<T> * kRows * (kDepth + kLanes<T>)+kLanes<T>];
+  int64_t a_row, a_column;  // strides
+  int64_t tile;             // elements from one tile to the next
+};
+// Tile i has rows first[i] .. first[i + 1] of A. Where A's rows are contiguous they stay so, apart by a bit more than
+// their length, lest they compete for the same lines of the cache; else the copy goes p by p through all tiles.
+template <class T>
+void copy_rows(Copy<T>& to, const T* a, int64_t a_row, int64_t a_column, const int64_t* first, int64_t tiles,
+               int64_t depth) {
   constexpr int64_t kL = kLanes<T>;
-  if (a_column == 1 && rows <= kL) {  // by squares
-    for (int64_t p = 0; p < depth; p += kL) {
-      const int64_t n = depth - p < kL ? depth - p : kL;
-      Vec<T> square[kL];
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < kL; ++r) square[r] = r < rows ? load_lanes(a + r * a_row + p, n) : Vec<T>{};
-      transpose_square<T>(square);
-      for (int64_t q = 0; q < n; ++q) store(to + (p + q) * rows, square[q]);
+  to.tile = kRows * (depth + kL);
+  if (a_column == 1) {
+    to.a_row = depth + kL;
+    to.a_column = 1;
+    for (int64_t i = 0; i < tiles; ++i) {
+      for (int64_t row = first[i]; row < first[i + 1]; ++row) {
+        T* line = to.data + i * to.tile + (row - first[i]) * to.a_row;
+        for_lanes<T>(0, depth, [=](int64_t p, int64_t k) __attribute__((always_inline)) {
+          store(line + p, load_lanes(a + row * a_row + p, k));
+        });
+      }
     }
     return;
   }
-  for (int64_t p = 0; p < depth; ++p, to += rows, a += a_column) {
-    for (int64_t r = 0; r < rows; ++r) to[r] = a[r * a_row];
+  to.a_row = 1;
+  to.a_column = kRows;
+  for (int64_t p = 0; p < depth; ++p) {
+    for (int64_t i = 0; i < tiles; ++i) {
+      const T* from = a + p * a_column + first[i] * a_row;
+      T* line = to.data + i * to.tile + p * kRows;
+      const int64_t rows = first[i + 1] - first[i];
+      __builtin_prefetch(from + kAhead * a_column);
+      if (a_row == 1) {  // writes up to a vector further
+        for_lanes<T>(0, rows, [=](int64_t r, int64_t k) __attribute__((always_inline)) {
+          store(line + r, load_lanes(from + r, k));
+        });
+      } else {
+        for (int64_t r = 0; r < rows; ++r) line[r] = from[r * a_row];
+      }
+    }
   }
 }
 
-// Chunks are blocks of C. Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full
-// ones and a thin one.
+// Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   const Blocks blocks = blocks_of<T>(g);
@@ -215,38 +274,39 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
     return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
   };
-  const bool copy_a = blocks.large;
   // A gradient that is complete with its tile is used up there and then.
-  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || (copy_a && g.k > kDepth<T>);
+  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || g.k > kDepth;
+  constexpr int64_t kFar = 256;  // columns, beyond which B's rows lie too far apart to be read again and again
   alignas(64) T gradient[kRows * kPanel<T>];
-  alignas(64) T copied[kBlockTiles * kRows * kDepth<T> + kLanes<T>];
+  alignas(64) T panel_copy[kDepth * kPanel<T>];
+  Copy<T> copy;
 
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t inner = blocks.by_rows ? blocks.blocks_across : blocks.blocks_down;
-    const int64_t slow = inner == 1 ? chunk : chunk / inner, fast = chunk - slow * inner;
-    const int64_t down = blocks.by_rows ? slow : fast, across = blocks.by_rows ? fast : slow;
-    int64_t tile_0 = down, tile_1 = down + 1, panel_0 = across, panel_1 = across + 1;
-    if (blocks.large) {  // blocks of about the same size
-      tile_0 = blocks.tiles * down / blocks.blocks_down;
-      tile_1 = blocks.tiles * (down + 1) / blocks.blocks_down;
-      panel_0 = blocks.panels * across / blocks.blocks_across;
-      panel_1 = blocks.panels * (across + 1) / blocks.blocks_across;
+  const int64_t inner = blocks.by_rows ? blocks.panels : blocks.groups;
+  for (int64_t chunk = begin; chunk < end;) {
+    // The chunks that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
+    const int64_t slow = chunk / inner, fast_0 = chunk - slow * inner;
+    const int64_t fast_1 = fast_0 + (end - chunk) < inner ? fast_0 + (end - chunk) : inner;
+    chunk += fast_1 - fast_0;
+    int64_t tile_0 = fast_0, tile_1 = fast_1, panel_0 = slow, panel_1 = slow + 1;
+    if (blocks.by_rows) {
+      tile_0 = blocks.tiles * slow / blocks.groups;
+      tile_1 = blocks.tiles * (slow + 1) / blocks.groups;
+      panel_0 = fast_0;
+      panel_1 = fast_1;
     }
+    const int64_t tiles = tile_1 - tile_0;
+    const bool keep_panel = !g.packed && blocks.vectors == 2 && tiles > 1 && g.n >= kFar;
+    const int64_t run = blocks.large || keep_panel ? kDepth : g.k;  // others run over k at once
 
-    // Unblocked products run over k at once; an empty k still writes the bias.
-    const int64_t run = copy_a ? kDepth<T> : g.k;
     int64_t p0 = 0;
-    do {
+    do {  // an empty k still writes the bias
       const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
       const bool last = p0 + depth >= g.k;
       const T* a = static_cast<const T*>(g.a) + p0 * g.a_column;
-      if (copy_a) {
-        T* to = copied;
-        for (int64_t i = tile_0; i < tile_1; ++i) {
-          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          copy_rows(to, a + row * g.a_row, g.a_row, g.a_column, rows, depth);
-          to += rows * depth;
-        }
+      if (blocks.large) {
+        int64_t first[kBlockTiles<T> + 1];
+        for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
+        copy_rows(copy, a, g.a_row, g.a_column, first, tiles, depth);
       }
       for (int64_t panel = panel_0; panel < panel_1; ++panel) {
         const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
@@ -260,15 +320,29 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
         t.lanes = columns - (vectors - 1) * kLanes<T>;
         t.go_on = p0 > 0 || g.accumulate;
         t.relu = last && g.activation == Activation::relu;
-        const T* block = copied;
+        const T* ahead = g.packed && blocks.large && panel + 1 < panel_1 ? t.b + width * g.k : nullptr;
+        bool padded = g.packed;
         for (int64_t i = tile_0; i < tile_1; ++i) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          t.c = keep_gradient ? static_cast<T*>(g.c) + row * g.n + column : gradient;
-          t.a = copy_a ? block : a + row * g.a_row;
-          t.a_row = copy_a ? 1 : g.a_row;
-          t.a_column = copy_a ? rows : g.a_column;
-          block += rows * depth;
-          tile_at<T>(rows, vectors, t, g.packed);
+          T* const c = static_cast<T*>(g.c) + row * g.n + column;
+          t.c = keep_gradient ? c : gradient;
+          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * g.a_row;
+          t.a_row = blocks.large ? copy.a_row : g.a_row;
+          t.a_column = blocks.large ? copy.a_column : g.a_column;
+          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
+          if (ahead) {  // each tile asks for its share of the panel
+            t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
+            t.ahead_step = width / tiles;
+          }
+          if (keep_panel && i == tile_0 && vectors == 2) {
+            t.kept = panel_copy;
+            tile_that_keeps<T>(rows, t);
+            t.b = panel_copy;
+            t.b_row = width;
+            padded = true;
+          } else {
+            tile_at<T>(rows, vectors, t, padded);
+          }
           if (last && g.update) {
             update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
           }
@@ -285,7 +359,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
-  return blocks_of<T>(g).blocks;
+  const Blocks blocks = blocks_of<T>(g);
+  return blocks.groups * blocks.panels;
 }
 
 // B in panels: panel j holds columns j * width.. of B, row after row, filled up with zeros. Chunks: a panel.
@@ -300,6 +375,7 @@ void pack(const PackArgs& g, int64_t begin, int64_t end) {
       for (int64_t p = 0; p < g.k; ++p) {
         const T* from = b + p * g.n + column;
         for (int64_t v = 0; v < 2; ++v) {
+          __builtin_prefetch(from + kAhead * g.n + v * kL);
           const int64_t left = columns - v * kL;
           store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
         }

@@ -11,11 +11,11 @@ double product_cost(const Tensor& t, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-// Packs b where its rows lie far apart and enough rows of a make up for the copy, or where it must be transposed.
+// Packs b where its rows lie far apart and many groups of a's rows will read them, or where it must be transposed.
 void matmul(const Tensor& like, MatmulArgs args, bool transposed = false) {
   const KernelTable& k = engine::kernels();
   const int wide = like.dtype == DType::f64;
-  constexpr int64_t kFar = 256, kRows = 48;  // columns; rows
+  constexpr int64_t kFar = 256, kRows = 113;  // columns; rows
   Tensor packed;
   if (transposed || (args.n >= kFar && args.m >= kRows)) {
     packed = scratch(like.dtype, {k.packed_size[wide](args.n, args.k)});
