@@ -76,6 +76,11 @@ def test_leaky_relu(negative_slope):
     check(layers.LeakyReLU(negative_slope), draw(4, 6))
 
 
+@pytest.mark.parametrize("dims", [(2, 1, 3), (3, 1, 2), (1, 2, 3)], ids=str)
+def test_permute(dims):
+    check(layers.Permute(dims), draw(2, 3, 4, 5))
+
+
 def test_softmax():
     check(layers.Softmax(), draw(3, 2, 5))
 

@@ -107,6 +107,20 @@ def test_flatten_and_reshape():
     np.testing.assert_array_equal(layers.Reshape((2, -1, 2))(x), x.reshape(3, 2, 2, 2))
 
 
+def test_permute():
+    x = draw(3, 2, 4, 5)
+    np.testing.assert_array_equal(layers.Permute((3, 1, 2))(x), x.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(layers.Permute((2, 1))(x[0]), x[0].transpose(0, 2, 1))
+    assert layers.Permute((2, 1))(Input((3, 4))).shape == (None, 4, 3)
+    layer = layers.deserialize(layers.serialize(layers.Permute((2, 1))))
+    assert layer.dims == (2, 1)
+    for dims in [(0, 1), (1, 3), (1, 1), (2,)]:
+        with pytest.raises(ValueError, match="must name each axis"):
+            layers.Permute(dims)
+    with pytest.raises(ValueError, match="needs inputs of 3 axes"):
+        layers.Permute((2, 1))(x)
+
+
 @every_dtype
 def test_rescaling(dtype):
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -177,6 +177,9 @@ def check_merge(r, dtype):
             same(g, e, "product", dtype, 31)
     xs = [normal(r, (5, n, 3), dtype) for n in (1, 7, 16)]
     same(ops.concatenate(xs, 1), np.concatenate(xs, 1), "copy", dtype)
+    x = normal(r, (3, 35, 2, 67), dtype)
+    for axes in ((3, 0, 1, 2), (0, 3, 1, 2), (0, 2, 1, 3), (3, 2, 1, 0)):
+        same(ops.transpose(x, axes), x.transpose(axes), "copy", dtype)
 
 
 def check_large(r, dtype):

@@ -30,6 +30,7 @@ void fill(KernelTable& table) {
   fill_metrics(table);
   fill_optimizers(table);
   fill_conv2d(table);
+  fill_transpose(table);
 }
 
 }  // namespace ranvier::RANVIER_TIER

@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   ops::register_metrics(m);
   ops::register_optimizers(m);
   ops::register_program(m);
+  ops::register_transpose(m);
 
   m.def("isa", engine::isa);
   m.def("kernel_isa", [] { return engine::kernels().isa(); });

@@ -116,5 +116,6 @@ void register_merge(py::module_& m);
 void register_metrics(py::module_& m);
 void register_optimizers(py::module_& m);
 void register_program(py::module_& m);
+void register_transpose(py::module_& m);
 
 }  // namespace ranvier::ops

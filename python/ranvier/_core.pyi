@@ -432,3 +432,7 @@ def conv2d_transpose_backward(
     out: Sequence[_Tensor | None] | None,
     /,
 ) -> Any: ...
+
+# ---- transpose -----------------------------------------------------------------------------------
+
+def transpose(x: _Tensor, axes: Sequence[int], out: _Tensor | None, /) -> Any: ...

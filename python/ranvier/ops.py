@@ -58,6 +58,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "sparse_categorical_crossentropy",
+    "transpose",
 ]
 
 # Any: an ndarray gives an ndarray, a Buffer gives a Buffer.
@@ -872,3 +873,21 @@ def conv1d_transpose_backward(
     return _core.conv1d_transpose_backward(
         dy, x, y, w, b, strides, padding, dilation, 1, output_padding, activation, alpha, out
     )
+
+
+# --- transpose ------------------------------------------------------------------------------------
+
+
+def transpose(x: Tensor, axes: Sequence[int], *, out: Tensor | None = None) -> Tensor:
+    """The axes of x in another order: y's axis i is x's axis axes[i]. Its gradient goes back by
+    the opposite order.
+
+    Args:
+        x: any shape.
+        axes: each of x's axes once.
+        out: where to write y; must not share memory with x.
+
+    Returns:
+        y, C-contiguous.
+    """
+    return _core.transpose(x, axes, out)

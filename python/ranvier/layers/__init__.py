@@ -26,7 +26,7 @@ from ranvier.layers.merge import (
     subtract,
 )
 from ranvier.layers.preprocessing import Normalization, Rescaling
-from ranvier.layers.shape import Flatten, Reshape
+from ranvier.layers.shape import Flatten, Permute, Reshape
 from ranvier.registry import Registry
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Multiply",
     "Normalization",
     "NumpyLayer",
+    "Permute",
     "ReLU",
     "Rescaling",
     "Reshape",
@@ -82,6 +83,7 @@ registry = Registry(
         Minimum,
         Multiply,
         Normalization,
+        Permute,
         ReLU,
         Rescaling,
         Reshape,

@@ -1,4 +1,4 @@
-"""Layers that only change shapes: the data stay where they are."""
+"""Layers that change shapes and the order of axes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ranvier import ops
 from ranvier.layers.base import Layer, Shape
 
-__all__ = ["Flatten", "Reshape"]
+__all__ = ["Flatten", "Permute", "Reshape"]
 
 
 class Flatten(Layer):
@@ -60,6 +61,44 @@ class Reshape(Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target_shape": self.target_shape}
+
+
+class Permute(Layer):
+    """The axes behind the rows in another order.
+
+    Args:
+        dims: the axes, counted from 1: (2, 1) gives (rows, b, a) for (rows, a, b).
+    """
+
+    def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(
+                f"[Permute] dims must name each axis behind the rows once, from 1: received {dims}"
+            )
+
+    def check_input(self, input_shape: Shape) -> None:
+        if len(input_shape) != len(self.dims) + 1:
+            raise ValueError(
+                f"[{self.name}] Permute{self.dims} needs inputs of {len(self.dims) + 1} axes; "
+                f"received {input_shape}"
+            )
+
+    def forward(self, x, *, training=False):
+        there = (0, *self.dims)
+        back = [there.index(d) for d in range(len(there))]
+
+        def backward(dy):
+            return ops.transpose(dy, back)
+
+        return ops.transpose(x, there), backward
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], *(input_shape[d] for d in self.dims))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dims": self.dims}
 
 
 def _reshape(x, shape):
