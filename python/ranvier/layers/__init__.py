@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from ranvier.layers.activation import Activation, LeakyReLU, ReLU, Softmax
 from ranvier.layers.base import Layer, NumpyLayer
+from ranvier.layers.conv import (
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from ranvier.layers.dense import Dense
 from ranvier.layers.dropout import Dropout
 from ranvier.layers.input import Input, InputLayer
@@ -34,7 +44,17 @@ __all__ = [
     "Add",
     "Average",
     "Concatenate",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Convolution1D",
+    "Convolution1DTranspose",
+    "Convolution2D",
+    "Convolution2DTranspose",
     "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
     "Dot",
     "Dropout",
     "Flatten",
@@ -51,6 +71,10 @@ __all__ = [
     "ReLU",
     "Rescaling",
     "Reshape",
+    "SeparableConv1D",
+    "SeparableConv2D",
+    "SeparableConvolution1D",
+    "SeparableConvolution2D",
     "Softmax",
     "Subtract",
     "add",
@@ -65,6 +89,11 @@ __all__ = [
     "subtract",
 ]
 
+# Keras's other names
+Convolution1D, Convolution1DTranspose = Conv1D, Conv1DTranspose
+Convolution2D, Convolution2DTranspose = Conv2D, Conv2DTranspose
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D
+
 registry = Registry(
     "layer",
     Layer,
@@ -73,7 +102,13 @@ registry = Registry(
         Add,
         Average,
         Concatenate,
+        Conv1D,
+        Conv1DTranspose,
+        Conv2D,
+        Conv2DTranspose,
         Dense,
+        DepthwiseConv1D,
+        DepthwiseConv2D,
         Dot,
         Dropout,
         Flatten,
@@ -87,6 +122,8 @@ registry = Registry(
         ReLU,
         Rescaling,
         Reshape,
+        SeparableConv1D,
+        SeparableConv2D,
         Softmax,
         Subtract,
     ],
