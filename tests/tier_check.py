@@ -182,6 +182,15 @@ def check_merge(r, dtype):
         same(ops.transpose(x, axes), x.transpose(axes), "copy", dtype)
 
 
+def check_yardstick(r, dtype):
+    y = np.empty(3, dtype)
+    _core.peak(y, 64, 1.0, 0.5, 1.0)
+    same(y, np.full(3, 2.0), "copy", dtype)  # every chain has reached the point that stays
+    for shape in ((1,), (33,), (7, 1009)):
+        a, b = normal(r, shape, dtype), normal(r, shape, dtype)
+        same(_core.triad(a, b, 2.0, 2, None), a + 2.0 * b.astype(float), "reduction", dtype)
+
+
 def check_large(r, dtype):
     """Sizes that are split among threads."""
     m, k, n = 257, 301, 129
@@ -244,6 +253,7 @@ def main():
             check_optimizers,
             check_data,
             check_merge,
+            check_yardstick,
             check_large,
         ):
             check(r, dtype)

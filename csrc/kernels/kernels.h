@@ -406,6 +406,25 @@ struct TransposeArgs {
   int64_t bytes;                       // of an element
 };
 
+// --- yardstick -------------------------------------------------------------------------------------------------------
+
+// y[chunk] = the mean of chains x = x * factor + offset, `steps` long, that start around `start`: peak_flops * steps
+// flops a chunk. Chunks: one element of y.
+struct PeakArgs {
+  void* y;  // T (chunks)
+  int64_t steps;
+  double start, factor, offset;
+};
+
+// y = a + scale b, `passes` times. y may be a. Chunks: kElements.
+struct TriadArgs {
+  void* y;        // T (n)
+  const void* a;  // T (n)
+  const void* b;  // T (n)
+  int64_t n, passes;
+  double scale;
+};
+
 // --- the table -------------------------------------------------------------------------------------------------------
 
 struct KernelTable {
@@ -430,6 +449,8 @@ struct KernelTable {
   TypedKernel dropout;
   TypedKernel merge, sum_over;
   Kernel copy_rows;
+  int64_t peak_flops[2];  // of one step of a chunk, by DType
+  TypedKernel peak, triad;
   TypedKernel conv, conv_input_gradient, conv_kernel_gradient;
   Kernel transpose;
 };

@@ -29,6 +29,7 @@ void fill(KernelTable& table) {
   fill_merge(table);
   fill_metrics(table);
   fill_optimizers(table);
+  fill_yardstick(table);
   fill_conv2d(table);
   fill_transpose(table);
 }

@@ -117,5 +117,6 @@ void register_metrics(py::module_& m);
 void register_optimizers(py::module_& m);
 void register_program(py::module_& m);
 void register_transpose(py::module_& m);
+void register_yardstick(py::module_& m);
 
 }  // namespace ranvier::ops

@@ -436,3 +436,10 @@ def conv2d_transpose_backward(
 # ---- transpose -----------------------------------------------------------------------------------
 
 def transpose(x: _Tensor, axes: Sequence[int], out: _Tensor | None, /) -> Any: ...
+
+# ---- yardsticks of benchmarks --------------------------------------------------------------------
+
+def peak(y: NDArray[Any], steps: int, start: float, factor: float, offset: float, /) -> int: ...
+def triad(
+    a: _Tensor, b: _Tensor, scale: float, passes: int, out: _Tensor | None, /
+) -> Any: ...
