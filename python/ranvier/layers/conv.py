@@ -32,7 +32,8 @@ class _Convolution(SpatialLayer):
 
     op = "conv2d"
     arguments: tuple[str, ...] = ()  # beside those that all have
-    paddings = ("valid", "same")
+    paddings: tuple[str, ...] = ("valid", "same")
+    kernel: Variable
 
     def __init__(
         self,
