@@ -1,4 +1,4 @@
-"""What every test begins with: float32, names that count from nothing, the same seed."""
+"""What every test begins with: float32, fast, names that count from nothing, the same seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ranvier.layers.base import clear_names
 @pytest.fixture(autouse=True)
 def fresh():
     config.set_floatx("float32")
+    config.set_precision("fast")
     clear_names()
     utils.set_random_seed(20)
     yield
     config.set_floatx("float32")
+    config.set_precision("fast")

@@ -81,6 +81,13 @@ def check_conv(r, dtype):
     same(y, expected, "product", dtype, 4 * 17)
 
 
+def check_winograd(r, dtype):
+    """The convolutions of 3x3 again, by tiles wherever that is possible."""
+    _core.set_winograd("always")
+    check_conv(r, dtype)
+    _core.set_winograd("auto")
+
+
 def check_activation(r, dtype):
     for shape in TIER_ROW_SHAPES:
         x, dy = normal(r, shape, dtype, 4.0), normal(r, shape, dtype)
@@ -248,6 +255,7 @@ def main():
         for check in (
             check_dense,
             check_conv,
+            check_winograd,
             check_activation,
             check_losses,
             check_optimizers,

@@ -391,6 +391,54 @@ struct ConvKernelGradientArgs {
   bool accumulate;
 };
 
+// --- winograd --------------------------------------------------------------------------------------------------------
+
+// Convolutions with kernels of 3x3, strides and dilations of 1 and one group, by tiles of 4x4 outputs. What the args
+// need depends on the geometry:
+struct WinogradPlan {
+  int64_t chunks, scratch;                    // of winograd; elements
+  int64_t kernel_chunks, kernel;              // of winograd_kernel; elements of u
+  int64_t gradient_chunks, gradient_scratch;  // of winograd_gradient; elements
+  int64_t parts;                              // elements
+};
+
+// u = G w G^T for each channel and filter. Chunks: the plan's.
+struct WinogradKernelArgs {
+  void* u;        // T (plan.kernel)
+  const void* w;  // T (3, 3, channels, filters), or (3, 3, filters, channels) if turned
+  int64_t channels, filters;
+  bool turned;  // w turned by 180 degrees and transposed: then y is the input's gradient
+};
+
+// y = activation(x * w + bias). Chunks: the plan's.
+struct WinogradArgs {
+  void* y;           // T (batch, out_height, out_width, filters)
+  const void* x;     // T (batch, height, width, channels)
+  const void* u;     // T (plan.kernel)
+  const void* bias;  // T (filters) or null
+  void* scratch;     // T (plan.scratch)
+  ConvGeometry g;
+  Activation activation;  // any but softmax
+  double alpha;
+};
+
+// Sums over runs of tiles of the products that dw is made of. Chunks: the plan's.
+struct WinogradGradientArgs {
+  void* parts;     // T (plan.parts)
+  const void* x;   // T (batch, height, width, channels)
+  const void* dy;  // T (batch, out_height, out_width, filters)
+  void* scratch;   // T (plan.gradient_scratch)
+  ConvGeometry g;
+};
+
+// dw = the kernel's gradient, or dw += it. Chunks: one channel.
+struct WinogradSumArgs {
+  void* dw;  // T (3, 3, channels, filters)
+  const void* parts;
+  ConvGeometry g;
+  bool accumulate;
+};
+
 // --- transpose -------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kTurn = 32;  // rows in one chunk of a transposition
@@ -453,6 +501,8 @@ struct KernelTable {
   TypedKernel peak, triad;
   TypedKernel conv, conv_input_gradient, conv_kernel_gradient;
   Kernel transpose;
+  WinogradPlan (*winograd_plan[2])(const ConvGeometry&);  // by DType
+  TypedKernel winograd, winograd_kernel, winograd_gradient, winograd_sum;
 };
 
 }  // namespace ranvier

@@ -32,6 +32,7 @@ void fill(KernelTable& table) {
   fill_yardstick(table);
   fill_conv2d(table);
   fill_transpose(table);
+  fill_winograd(table);
 }
 
 }  // namespace ranvier::RANVIER_TIER

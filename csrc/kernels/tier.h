@@ -21,6 +21,7 @@ void fill_optimizers(KernelTable& table);
 void fill_conv2d(KernelTable& table);
 void fill_transpose(KernelTable& table);
 void fill_yardstick(KernelTable& table);
+void fill_winograd(KernelTable& table);
 
 // The tier's whole table.
 void fill(KernelTable& table);

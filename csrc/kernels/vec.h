@@ -116,6 +116,22 @@ RANVIER_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
 }
 #endif
 
+// A store around the caches, of what is not read again soon, to an address that is a multiple of the vector. Before
+// another thread may read what was stored: stream_end.
+template <class T>
+RANVIER_INLINE void stream(T* p, Vec<T> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
+#else
+  store(p, v);
+#endif
+}
+RANVIER_INLINE void stream_end() {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
 // v in the first n lanes, `other` in the rest.
 template <class T>
 RANVIER_INLINE Vec<T> first_lanes(Vec<T> v, int64_t n, T other) {

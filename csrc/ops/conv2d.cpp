@@ -240,6 +240,7 @@ double cost_of(const Tensor& like, const ConvGeometry& g) {
 // y = f(x * w + b) of the convolution
 void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
               double alpha) {
+  if (winograd_pays(x, g)) return winograd(y, x, w, b, g, f, alpha);
   run(engine::kernels().conv, x.dtype, ConvArgs{y.data, x.data, w.data, b ? b.data : nullptr, g, f, alpha},
       g.batch * g.out_height, cost_of(x, g));
 }
@@ -247,6 +248,7 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
 // dx, f and b for the transposed convolution
 void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b, const ConvGeometry& g,
                    Activation f, double alpha) {
+  if (winograd_pays(dy, g)) return winograd_input_gradient(dx, dy, w, b, g, f, alpha);
   run(engine::kernels().conv_input_gradient, dy.dtype,
       ConvInputGradientArgs{dx.data, dy.data, w.data, b ? b.data : nullptr, g, f, alpha}, g.batch * g.height,
       cost_of(dy, g));
@@ -254,6 +256,7 @@ void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Te
 
 // dw (+)= its gradient
 void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& g, bool add) {
+  if (winograd_pays(x, g)) return winograd_kernel_gradient(dw, x, dy, g, add);
   run(engine::kernels().conv_kernel_gradient, x.dtype, ConvKernelGradientArgs{dw.data, x.data, dy.data, g, add},
       g.kernel_height * g.kernel_width * (g.channels / g.groups), cost_of(x, g));
 }

@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   ops::register_program(m);
   ops::register_transpose(m);
   ops::register_yardstick(m);
+  ops::register_winograd(m);
 
   m.def("isa", engine::isa);
   m.def("kernel_isa", [] { return engine::kernels().isa(); });

@@ -105,6 +105,14 @@ void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha
 void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& y, Activation f,
                              double alpha);
 
+// Convolutions by Winograd's method, where it can be used and pays; g as in ConvArgs.
+bool winograd_pays(const Tensor& like, const ConvGeometry& g);
+void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
+              double alpha);
+void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,
+                             const ConvGeometry& g, Activation f, double alpha);
+void winograd_kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& g, bool add);
+
 void register_activation(py::module_& m);
 void register_buffer(py::module_& m);
 void register_conv2d(py::module_& m);
@@ -118,5 +126,6 @@ void register_optimizers(py::module_& m);
 void register_program(py::module_& m);
 void register_transpose(py::module_& m);
 void register_yardstick(py::module_& m);
+void register_winograd(py::module_& m);
 
 }  // namespace ranvier::ops

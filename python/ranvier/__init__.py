@@ -22,7 +22,7 @@ from ranvier import (
     regularizers,
     utils,
 )
-from ranvier.config import floatx, set_floatx
+from ranvier.config import floatx, precision, set_floatx, set_precision
 from ranvier.gradients import check_gradients
 from ranvier.layers import Input, Layer
 from ranvier.models import Model, Sequential
@@ -51,9 +51,11 @@ __all__ = [
     "num_threads",
     "ops",
     "optimizers",
+    "precision",
     "regularizers",
     "set_floatx",
     "set_num_threads",
+    "set_precision",
     "show_config",
     "utils",
 ]

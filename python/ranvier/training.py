@@ -20,6 +20,7 @@ import numpy as np
 
 from ranvier import _core, losses, metrics, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
+from ranvier.config import precision
 from ranvier.feed import Data, Lane, as_rows, check_labels
 from ranvier.layers.base import Layer, NumpyLayer, activity_penalties
 from ranvier.objectives import Output, check_names, match, metric_for
@@ -49,7 +50,7 @@ class Trainer:
 
     def __init__(self, **kwargs: Any) -> None:
         self._programs: dict[Any, Any] = {}
-        self._callers: dict[tuple[int, ...], Any] = {}  # by the shape of x
+        self._callers: dict[tuple[Any, ...], Any] = {}  # by the shape of x and the precision
         self._pool = _core.Pool()
         self._lanes = {kind: Lane() for kind in ("train", "test", "predict")}
         self._lock = threading.RLock()  # programs of a model share memory: one runs at a time
@@ -230,7 +231,9 @@ class Trainer:
         """
         lane = self._lanes[kind]
         assert lane.data is not None
-        key = (kind, rows, lane.data.key, *(self._training_key() if kind != "predict" else ()))
+        key = (kind, rows, lane.data.key, precision())
+        if kind != "predict":
+            key += self._training_key()
         program = self._programs.get(key)
         if program is not None:
             return program.run(count, _SLICE)
@@ -684,7 +687,7 @@ class Trainer:
             training: whether layers such as Dropout act.
         """
         if not training and type(inputs) is np.ndarray:
-            caller = self._callers.get(inputs.shape)
+            caller = self._callers.get((inputs.shape, precision()))
             if caller is not None:
                 with self._lock:
                     y = caller(inputs)
@@ -702,11 +705,11 @@ class Trainer:
             # From now on without the checks, for arrays like this one.
             lane = self._lanes["predict"]
             data = Data(self._inputs("call", inputs), [])
-            program = self._programs[("predict", data.rows, data.key)]
+            program = self._programs[("predict", data.rows, data.key, precision())]
             places = lane.source("x", 0), lane.feed, lane.source("result", 0)
             x = data.x[0]
             if x.shape == inputs.shape:
-                self._callers[x.shape] = _core.Caller(
+                self._callers[x.shape, precision()] = _core.Caller(
                     program, *places, x.dtype, x.shape, y.dtype, y.shape
                 )
         return y

@@ -1,0 +1,574 @@
+// Convolution with 3x3 kernels by Winograd's minimal filtering F(4x4, 3x3) (Winograd, Arithmetic Complexity of
+// Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016). A tile of 4x4 outputs
+// is a polynomial product evaluated at the points 0, a, -a, b, -b and infinity, in both directions:
+//   y  = A^T [ (G w G^T) * (B^T x B) ] A         36 multiplications a tile, channel and filter instead of 144
+//   dw = G^T [ sum of (B^T x B) * (A dy A^T) ] G  the transposed map
+//   dx = y's formula with dy for x and w turned round and transposed
+// where x is a patch of 6x6. Summed over channels, the 36 products are 36 matrix products: of the patches of a group of
+// tiles, V (tiles, channels), by the transformed kernel, U (channels, filters). Nothing of a group leaves the caches.
+//
+// The points are not the usual 0, 1, -1, 2, -2: with a = 5/8 and b = 3/2 the constants are just as exact in binary, and
+// the largest error is four times smaller (measured; on better points: Alam et al., 2022, Winograd Convolution for Deep
+// Neural Networks: Efficient Point Selection).
+#include "kernels/gemm.h"
+#include "kernels/tier.h"
+
+namespace ranvier::RANVIER_TIER {
+namespace {
+
+constexpr int kOut = 4, kPatch = 6, kPoints = kPatch * kPatch;
+constexpr double kA = 0.625, kB = 1.5, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
+
+// --- the transformations, along one dimension ------------------------------------------------------------------------
+// Row p of A^T's transpose is (1, p, p^2, p^3), of G (1, p, p^2) / N(p), of B^T the product of (z - q) over the other
+// points q, in powers of z; N is that product at p.
+
+template <class T>
+RANVIER_INLINE Vec<T> fma(double a, Vec<T> b, Vec<T> c) {
+  return fma(splat<T>(T(a)), b, c);
+}
+
+// t = B^T d
+struct PatchLine {
+  static constexpr int kFrom = kPatch, kTo = kPatch;
+  template <class T>
+  RANVIER_INLINE void apply(const Vec<T>* d, Vec<T>* t) {
+    pair<T, 0>(d, t[0], t[5]);
+    pair<T, 1>(d, t[1], t[2]);
+    pair<T, 2>(d, t[3], t[4]);
+  }
+  template <class T, int which>  // t[0] and t[5], t[1] and t[2], or t[3] and t[4]
+  RANVIER_INLINE void pair(const Vec<T>* d, Vec<T>& first, Vec<T>& second) {
+    if constexpr (which == 0) {
+      first = fma<T>(kA2 * kB2, d[0], fma<T>(-(kA2 + kB2), d[2], d[4]));
+      second = fma<T>(kA2 * kB2, d[1], fma<T>(-(kA2 + kB2), d[3], d[5]));
+    } else {
+      constexpr double p = which == 1 ? kA : kB, q2 = which == 1 ? kB2 : kA2;
+      const Vec<T> even = fma<T>(-q2, d[2], d[4]), odd = fma<T>(-q2, d[1], d[3]);
+      first = fma<T>(p, odd, even);
+      second = fma<T>(-p, odd, even);
+    }
+  }
+};
+
+// y = A^T m
+struct OutputLine {
+  static constexpr int kFrom = kPatch, kTo = kOut;
+  template <class T>
+  RANVIER_INLINE void apply(const Vec<T>* m, Vec<T>* y) {
+    const Vec<T> even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+    y[0] = m[0] + even_a + even_b;
+    y[1] = fma<T>(kB, odd_b, T(kA) * odd_a);
+    y[2] = fma<T>(kB2, even_b, T(kA2) * even_a);
+    y[3] = fma<T>(kB3, odd_b, fma<T>(kA3, odd_a, m[5]));
+  }
+};
+
+// m = A dy
+struct GradientLine {
+  static constexpr int kFrom = kOut, kTo = kPatch;
+  template <class T>
+  RANVIER_INLINE void apply(const Vec<T>* y, Vec<T>* m) {
+    const Vec<T> even_a = fma<T>(kA2, y[2], y[0]), odd_a = fma<T>(kA3, y[3], T(kA) * y[1]);
+    const Vec<T> even_b = fma<T>(kB2, y[2], y[0]), odd_b = fma<T>(kB3, y[3], T(kB) * y[1]);
+    m[0] = y[0];
+    m[1] = even_a + odd_a;
+    m[2] = even_a - odd_a;
+    m[3] = even_b + odd_b;
+    m[4] = even_b - odd_b;
+    m[5] = y[3];
+  }
+};
+
+constexpr double kN0 = 1 / (kA2 * kB2), kNa = 1 / (2 * kA2 * (kA2 - kB2)), kNb = 1 / (2 * kB2 * (kB2 - kA2));
+
+// u = G w
+struct KernelLine {
+  static constexpr int kFrom = 3, kTo = kPatch;
+  template <class T>
+  RANVIER_INLINE void apply(const Vec<T>* w, Vec<T>* u) {
+    const Vec<T> even_a = fma<T>(kNa * kA2, w[2], T(kNa) * w[0]), odd_a = T(kNa * kA) * w[1];
+    const Vec<T> even_b = fma<T>(kNb * kB2, w[2], T(kNb) * w[0]), odd_b = T(kNb * kB) * w[1];
+    u[0] = T(kN0) * w[0];
+    u[1] = even_a + odd_a;
+    u[2] = even_a - odd_a;
+    u[3] = even_b + odd_b;
+    u[4] = even_b - odd_b;
+    u[5] = w[2];
+  }
+};
+
+// dw = G^T du
+struct KernelGradientLine {
+  static constexpr int kFrom = kPatch, kTo = 3;
+  template <class T>
+  RANVIER_INLINE void apply(const Vec<T>* u, Vec<T>* w) {
+    const Vec<T> even_a = u[1] + u[2], odd_a = u[1] - u[2], even_b = u[3] + u[4], odd_b = u[3] - u[4];
+    w[0] = fma<T>(kNb, even_b, fma<T>(kNa, even_a, T(kN0) * u[0]));
+    w[1] = fma<T>(kNb * kB, odd_b, T(kNa * kA) * odd_a);
+    w[2] = fma<T>(kNb * kB2, even_b, fma<T>(kNa * kA2, even_a, u[5]));
+  }
+};
+
+// Along both: columns first. at(i, j) gives an element, put(i, j, v) takes one.
+template <class T, class Line, class At, class Put>
+RANVIER_INLINE void both_ways(At at, Put put) {
+  constexpr int kFrom = Line::kFrom, kTo = Line::kTo;
+  Vec<T> half[kTo][kFrom];
+#pragma GCC unroll 6
+  for (int j = 0; j < kFrom; ++j) {
+    Vec<T> in[kFrom], out[kTo];
+#pragma GCC unroll 6
+    for (int i = 0; i < kFrom; ++i) in[i] = at(i, j);
+    Line::template apply<T>(in, out);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTo; ++i) half[i][j] = out[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kTo; ++i) {
+    Vec<T> out[kTo];
+    Line::template apply<T>(half[i], out);
+#pragma GCC unroll 6
+    for (int j = 0; j < kTo; ++j) put(i, j, out[j]);
+  }
+}
+
+// --- tiles -----------------------------------------------------------------------------------------------------------
+
+// Tiles of outputs, row by row through the batch.
+struct Tiles {
+  int64_t down, across, count;
+};
+RANVIER_INLINE Tiles tiles_of(const ConvGeometry& s) {
+  const int64_t down = chunks_of(s.out_height, kOut), across = chunks_of(s.out_width, kOut);
+  return {down, across, s.batch * down * across};
+}
+
+struct Place {
+  int64_t image, row, column;  // of the tile's first output
+};
+RANVIER_INLINE Place place_of(const Tiles& tiles, int64_t tile) {
+  const int64_t line = tile / tiles.across, image = line / tiles.down;
+  return {image, (line - image * tiles.down) * kOut, (tile - line * tiles.across) * kOut};
+}
+RANVIER_INLINE void next(const Tiles& tiles, Place& p) {
+  p.column += kOut;
+  if (p.column < tiles.across * kOut) return;
+  p.column = 0;
+  p.row += kOut;
+  if (p.row < tiles.down * kOut) return;
+  p.row = 0;
+  ++p.image;
+}
+
+template <class T>
+struct Image {
+  const T* data;  // (batch, height, width, channels)
+  int64_t height, width, channels;
+  int64_t up, left;  // from a tile's first output to its patch's first element
+};
+
+// The part of an array (36, tiles, columns) that belongs to a group of tiles.
+struct Points {
+  int64_t step, row;  // elements from point to point, from tile to tile
+};
+
+// Two rows of B^T d B at a time, which with what they are made of fit into the registers.
+template <class T, int which>
+RANVIER_INLINE void transform_rows(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+  constexpr int kFirst[] = {0, 1, 3}, kSecond[] = {5, 2, 4};
+  Vec<T> half[2][kPatch], out[kPatch];
+#pragma GCC unroll 6
+  for (int j = 0; j < kPatch; ++j) {
+    Vec<T> d[kPatch];
+#pragma GCC unroll 6
+    for (int i = 0; i < kPatch; ++i) d[i] = load(from + i * row + j * column);
+    PatchLine::pair<T, which>(d, half[0][j], half[1][j]);
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    T* line = to + (h ? kSecond : kFirst)[which] * kPatch * step;
+    PatchLine::apply<T>(half[h], out);
+#pragma GCC unroll 6
+    for (int j = 0; j < kPatch; ++j) store(line + j * step, out[j]);
+  }
+}
+
+// One patch and a vector of channels. Not inline: in a loop, the compiler would keep 72 offsets on the stack.
+template <class T, class Line>
+__attribute__((noinline)) void transform_patch(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+  if constexpr (Line::kFrom == kPatch) {
+    transform_rows<T, 0>(to, step, from, row, column);
+    transform_rows<T, 1>(to, step, from, row, column);
+    transform_rows<T, 2>(to, step, from, row, column);
+  } else {
+    both_ways<T, Line>([=](int i, int j) __attribute__((always_inline)) { return load(from + i * row + j * column); },
+                       [=](int i, int j, Vec<T> v)
+                           __attribute__((always_inline)) { store(to + (i * kPatch + j) * step, v); });
+  }
+}
+
+// The part [low, high) of `size` that lies inside an image, counted from `first`.
+struct Inside {
+  int64_t low, high;
+};
+RANVIER_INLINE Inside inside(int64_t first, int64_t size, int64_t image) {
+  const int64_t high = image - first < size ? image - first : size;
+  return {first < 0 ? -first : 0, high};
+}
+
+// to (36, tiles, columns) = the transformed patches of tiles [begin, end), channels [first, first + columns); columns
+// is a multiple of a vector. There are zeros around the image and in channels past the last.
+template <class T, class Line>
+void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, int64_t begin, int64_t end, int64_t first,
+                     int64_t columns) {
+  constexpr int kSize = Line::kFrom, kL = kLanes<T>;
+  const int64_t column = x.channels, row = x.width * column;
+  alignas(64) T patch[kSize * kSize * kL];  // with its zeros
+  Place p = place_of(tiles, begin);
+  for (int64_t tile = begin; tile < end; ++tile, to += at.row, next(tiles, p)) {
+    const int64_t i = p.row - x.up, j = p.column - x.left;
+    const Inside rows = inside(i, kSize, x.height), cols = inside(j, kSize, x.width);
+    const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + first;
+    const bool whole = rows.low == 0 && cols.low == 0 && rows.high == kSize && cols.high == kSize;
+    for (int64_t c = 0; c < columns; c += kL) {
+      const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
+      if (whole && lanes == kL) {
+        transform_patch<T, Line>(to + c, at.step, from + c, row, column);
+        continue;
+      }
+      for (int k = 0; k < kSize; ++k) {
+        T* line = patch + k * kSize * kL;
+        for (int l = 0; l < kSize; ++l) store(line + l * kL, Vec<T>{});
+        if (k < rows.low || k >= rows.high) continue;
+        for (int64_t l = cols.low; l < cols.high; ++l) {
+          store(line + l * kL, load_lanes(from + k * row + l * column + c, lanes));
+        }
+      }
+      transform_patch<T, Line>(to + c, at.step, patch, kSize * kL, kL);
+    }
+  }
+}
+
+// --- forward, and the gradient of the input --------------------------------------------------------------------------
+
+// Two tiles of the matrix product, or more where they are small: as many as a group's data may have for the
+// second-level cache, and enough to make up for reading U.
+constexpr int64_t kGroup = kRows * (28 / kRows);
+constexpr int64_t kMaxChunks = 64;  // each has its own scratch
+// From point to point a line further than need be: distances of powers of two would share few sets of the cache.
+template <class T>
+constexpr int64_t kLine = 64 / sizeof(T);
+
+template <class T>
+RANVIER_INLINE int64_t whole_vectors(int64_t n) {
+  return chunks_of(n, kLanes<T>) * kLanes<T>;
+}
+
+struct Groups {
+  int64_t groups, chunks, size;  // of tiles; of groups; tiles of the largest group
+};
+RANVIER_INLINE Groups groups_of(int64_t tiles, int64_t most) {
+  Groups g;
+  g.groups = chunks_of(tiles, most);
+  if (g.groups > 1) g.groups += g.groups % 2;  // even work for an even number of threads
+  g.size = g.groups ? chunks_of(tiles, g.groups) : 0;
+  g.chunks = g.groups < kMaxChunks ? g.groups : kMaxChunks;
+  return g;
+}
+template <class T>
+RANVIER_INLINE Points patch_points(const Groups& g, int64_t channels) {
+  const int64_t row = whole_vectors<T>(channels);
+  return {g.size * row + kLine<T>, row};
+}
+template <class T>
+RANVIER_INLINE Points product_points(const Groups& g) {
+  return {g.size * kPanel<T> + kLine<T>, kPanel<T>};
+}
+
+// m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel)
+template <class T>
+void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t count, int64_t channels) {
+  const int64_t tiles = chunks_of(count, kRows);
+  Tile<T> t = {};
+  t.c_row = at_m.row;
+  t.a_row = at_v.row;
+  t.a_column = 1;
+  t.b_row = kPanel<T>;
+  t.depth = channels;
+  t.lanes = kLanes<T>;
+  for (int k = 0; k < kPoints; ++k) {
+    t.b = u + k * channels * kPanel<T>;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t row = count * i / tiles, rows = count * (i + 1) / tiles - row;
+      t.a = v + k * at_v.step + row * at_v.row;
+      t.c = m + k * at_m.step + row * at_m.row;
+      tile_at<T>(rows, 2, t, true);
+    }
+  }
+}
+
+// Whether y goes around the caches: where it is too large for them, reading its lines before writing them would cost as
+// much again. A vector must be a line of the cache.
+template <class T>
+RANVIER_INLINE bool streams(const WinogradArgs& a) {
+  constexpr int64_t kLarge = 16 << 20;
+  const ConvGeometry& s = a.g;
+  const int64_t pixel = s.filters * static_cast<int64_t>(sizeof(T));
+  return kVectorBytes == 64 && a.activation <= Activation::relu && pixel % 64 == 0 &&
+         reinterpret_cast<uintptr_t>(a.y) % 64 == 0 && s.batch * s.out_height * s.out_width * pixel >= kLarge;
+}
+
+// y's columns [column, column + a panel) of one tile = f(A^T m A + bias)
+template <class T>
+void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step) {
+  const ConvGeometry& s = a.g;
+  const int64_t rows = s.out_height - p.row, columns = s.out_width - p.column;
+  const int64_t last = s.filters - column < kPanel<T> ? s.filters - column : kPanel<T>;
+  T* y = static_cast<T*>(a.y) + ((p.image * s.out_height + p.row) * s.out_width + p.column) * s.filters + column;
+  const T* bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
+  const bool relu = a.activation == Activation::relu;
+  const int64_t line = s.out_width * s.filters;
+  const bool past_caches = streams<T>(a);
+  for_lanes<T>(0, last, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
+    const Vec<T> start = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
+    both_ways<T, OutputLine>([=](int i, int j)
+                                 __attribute__((always_inline)) { return load(m + (i * kPatch + j) * step + f); },
+                             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
+                               v = v + start;
+                               if (relu) v = apply<T, Activation::relu>(v, T(0));
+                               if (i >= rows || j >= columns) return;
+                               T* to = y + i * line + j * s.filters + f;
+                               if (past_caches) {
+                                 stream(to, v);
+                               } else {
+                                 store_lanes(to, v, lanes);
+                               }
+                             });
+  });
+  if (a.activation <= Activation::relu) return;
+  for (int64_t i = 0; i < kOut && i < rows; ++i) {
+    for (int64_t j = 0; j < kOut && j < columns; ++j) {
+      T* pixel = y + i * line + j * s.filters;
+      apply_row<T>(a.activation, pixel, pixel, last, a.alpha);
+    }
+  }
+}
+
+template <class T>
+void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& s = a.g;
+  const Tiles tiles = tiles_of(s);
+  const Groups groups = groups_of(tiles.count, kGroup);
+  const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
+  const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left};
+  // Only this call has chunk `begin`: its scratch serves all.
+  T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
+  T* m = v + kPoints * at_v.step;
+  for (int64_t g = groups.groups * begin / groups.chunks; g < groups.groups * end / groups.chunks; ++g) {
+    const int64_t first = tiles.count * g / groups.groups, last = tiles.count * (g + 1) / groups.groups;
+    transform_tiles<T, PatchLine>(v, at_v, x, tiles, first, last, 0, at_v.row);
+    for (int64_t column = 0; column < s.filters; column += kPanel<T>) {
+      multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + column * kPoints * s.channels, last - first, s.channels);
+      Place p = place_of(tiles, first);
+      for (int64_t t = 0; t < last - first; ++t, next(tiles, p)) {
+        write_tile(a, p, column, m + t * at_m.row, at_m.step);
+      }
+    }
+  }
+  if (streams<T>(a)) stream_end();
+}
+
+// --- the kernel's gradient -------------------------------------------------------------------------------------------
+// The sum over tiles is cut three ways: into blocks of channels and of filters, whose sums fit the second-level cache,
+// and, where that leaves few chunks, into runs of tiles, each with sums of its own (parts) for winograd_sum to add.
+
+constexpr int64_t kGradientGroup = 56, kBlockChannels = 64, kBlockFilters = 64, kWantedChunks = 32;
+
+struct GradientBlocks {
+  int64_t panels, across, channels;  // of the filters; blocks of them; blocks of the channels
+  int64_t runs, chunks;              // of tiles
+  int64_t group;                     // tiles at a time
+  Points at_x, at_dy;                // (36, group, channels of a block) and, panel by panel, (36, group, panel)
+  int64_t dy_panel, scratch;         // elements: from panel to panel, of a chunk
+};
+template <class T>
+RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
+  GradientBlocks b;
+  const int64_t tiles = tiles_of(g).count;
+  b.panels = chunks_of(g.filters, kPanel<T>);
+  b.across = chunks_of(b.panels, kBlockFilters / kPanel<T>);
+  b.channels = chunks_of(g.channels, kBlockChannels);
+  const int64_t blocks = b.across * b.channels, most = chunks_of(tiles, 2 * kGradientGroup);
+  b.runs = chunks_of(kWantedChunks, blocks);
+  if (b.runs > most) b.runs = most;
+  if (b.runs < 1) b.runs = 1;
+  b.chunks = blocks * b.runs;
+  b.group = tiles < kGradientGroup ? tiles : kGradientGroup;
+  const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
+  b.at_x = {b.group * row + kLine<T>, row};
+  b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>};
+  b.dy_panel = kPoints * b.at_dy.step;
+  b.scratch = kPoints * b.at_x.step + chunks_of(b.panels, b.across) * b.dy_panel;
+  return b;
+}
+
+// du (36, channels, panel) (+)= v (36, tiles, channels)^T times a panel of d (36, tiles, panel); du's channels lie
+// `step` apart from point to point.
+template <class T>
+void multiply_gradient(T* du, const T* v, Points at_v, const T* d, Points at_d, int64_t tiles, int64_t channels,
+                       bool go_on) {
+  const int64_t parts = chunks_of(channels, kRows);
+  Tile<T> t = {};
+  t.c_row = kPanel<T>;
+  t.a_row = 1;
+  t.a_column = at_v.row;
+  t.b_row = at_d.row;
+  t.depth = tiles;
+  t.lanes = kLanes<T>;
+  t.go_on = go_on;
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t row = channels * i / parts, rows = channels * (i + 1) / parts - row;
+    t.a = v + row;
+    t.b = d;
+    t.c = du + row * kPanel<T>;
+    tile_at<T>(rows, 2, t, true);
+  }
+}
+
+template <class T>
+void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const Tiles tiles = tiles_of(g);
+  const GradientBlocks b = gradient_blocks<T>(g);
+  const Image<T> x = {static_cast<const T*>(a.x), g.height, g.width, g.channels, g.pad_top, g.pad_left};
+  const Image<T> dy = {static_cast<const T*>(a.dy), g.out_height, g.out_width, g.filters, 0, 0};
+  T* v = static_cast<T*>(a.scratch) + begin * b.scratch;  // only this call has chunk `begin`
+  T* d = v + kPoints * b.at_x.step;
+  const int64_t point = g.channels * kPanel<T>, part = b.panels * kPoints * point;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t run = chunk / (b.across * b.channels), block = chunk - run * b.across * b.channels;
+    const int64_t block_c = block / b.across, block_f = block - block_c * b.across;
+    const int64_t c0 = g.channels * block_c / b.channels, c1 = g.channels * (block_c + 1) / b.channels;
+    const int64_t panel_0 = b.panels * block_f / b.across, panel_1 = b.panels * (block_f + 1) / b.across;
+    const int64_t first = tiles.count * run / b.runs, last = tiles.count * (run + 1) / b.runs;
+    T* du = static_cast<T*>(a.parts) + run * part + c0 * kPanel<T>;
+    int64_t tile = first;
+    do {
+      const int64_t stop = last - tile < b.group ? last : tile + b.group;
+      transform_tiles<T, PatchLine>(v, b.at_x, x, tiles, tile, stop, c0, whole_vectors<T>(c1 - c0));
+      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+        transform_tiles<T, GradientLine>(d + (panel - panel_0) * b.dy_panel, b.at_dy, dy, tiles, tile, stop,
+                                         panel * kPanel<T>, kPanel<T>);
+      }
+      for (int k = 0; k < kPoints; ++k) {
+        for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+          multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step, b.at_x,
+                            d + (panel - panel_0) * b.dy_panel + k * b.at_dy.step, b.at_dy, stop - tile, c1 - c0,
+                            tile > first);
+        }
+      }
+      tile = stop;
+    } while (tile < last);
+  }
+}
+
+// dw (+)= G^T (the sum of the parts) G. Chunks: a channel.
+template <class T>
+void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const GradientBlocks b = gradient_blocks<T>(g);
+  const int64_t point = g.channels * kPanel<T>, part = b.panels * kPoints * point, tap = g.channels * g.filters;
+  for (int64_t channel = begin; channel < end; ++channel) {
+    for_lanes<T>(0, g.filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
+      const int64_t panel = f / kPanel<T>;
+      const T* from = static_cast<const T*>(a.parts) + panel * kPoints * point + channel * kPanel<T> + f % kPanel<T>;
+      T* to = static_cast<T*>(a.dw) + channel * g.filters + f;
+      alignas(64) T sum[kPoints * kLanes<T>];
+      for (int k = 0; k < kPoints; ++k) {
+        Vec<T> total = load(from + k * point);
+        for (int64_t run = 1; run < b.runs; ++run) total += load(from + k * point + run * part);
+        store(sum + k * kLanes<T>, total);
+      }
+      both_ways<T, KernelGradientLine>(
+          [&](int i, int j) __attribute__((always_inline)) { return load(sum + (i * kPatch + j) * kLanes<T>); },
+          [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
+            T* at = to + (3 * i + j) * tap;
+            if (a.accumulate) v += load_lanes(at, lanes);
+            store_lanes(at, v, lanes);
+          });
+    });
+  }
+}
+
+// --- what they need --------------------------------------------------------------------------------------------------
+
+template <class T>
+WinogradPlan winograd_plan(const ConvGeometry& g) {
+  const Groups groups = groups_of(tiles_of(g).count, kGroup);
+  const int64_t panels = chunks_of(g.filters, kPanel<T>);
+  const GradientBlocks blocks = gradient_blocks<T>(g);
+  WinogradPlan plan;
+  plan.kernel = panels * kPoints * g.channels * kPanel<T>;
+  plan.kernel_chunks = panels * chunks_of(g.channels, kLanes<T>);
+  plan.chunks = groups.chunks;
+  plan.scratch = groups.chunks * kPoints * (patch_points<T>(groups, g.channels).step + product_points<T>(groups).step);
+  plan.gradient_chunks = blocks.chunks;
+  plan.gradient_scratch = blocks.chunks * blocks.scratch;
+  plan.parts = blocks.runs * plan.kernel;
+  return plan;
+}
+
+// --- the kernel ------------------------------------------------------------------------------------------------------
+
+// u (panels, 36, channels, panel). Chunks: a vector's width of channels of a panel.
+template <class T>
+void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kL = kLanes<T>;
+  const int64_t blocks = chunks_of(a.channels, kL);
+  const T* w = static_cast<const T*>(a.w);
+  const int64_t tap = a.channels * a.filters, step = a.channels * kPanel<T>;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t panel = chunk / blocks, channel = (chunk - panel * blocks) * kL;
+    const int64_t channels = a.channels - channel < kL ? a.channels - channel : kL;
+    for (int64_t v = 0; v < 2; ++v) {
+      const int64_t filter = panel * kPanel<T> + v * kL, left = a.filters - filter;
+      const int64_t filters = left < kL ? (left < 0 ? 0 : left) : kL;
+      Vec<T> taps[9][kL];  // of a channel, for a vector of filters
+      for (int64_t k = 0; k < 9; ++k) {
+        if (!a.turned) {
+          for (int64_t c = 0; c < channels; ++c) {
+            taps[k][c] = load_n(w + k * tap + (channel + c) * a.filters + filter, filters);
+          }
+          continue;
+        }
+        Vec<T> square[kL];  // w is (3, 3, filters, channels) and the last tap the first
+#pragma GCC unroll 16
+        for (int64_t f = 0; f < kL; ++f) {
+          square[f] = load_n(w + (8 - k) * tap + (filter + f) * a.channels + channel, f < filters ? channels : 0);
+        }
+        transpose_square<T>(square);
+        for (int64_t c = 0; c < kL; ++c) taps[k][c] = square[c];
+      }
+      T* to = static_cast<T*>(a.u) + panel * kPoints * step + channel * kPanel<T> + v * kL;
+      for (int64_t c = 0; c < channels; ++c, to += kPanel<T>) {
+        both_ways<T, KernelLine>([&](int i, int j) __attribute__((always_inline)) { return taps[3 * i + j][c]; },
+                                 [=](int i, int j, Vec<T> x)
+                                     __attribute__((always_inline)) { store(to + (i * kPatch + j) * step, x); });
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void fill_winograd(KernelTable& table) {
+  table.winograd_plan[0] = winograd_plan<float>;
+  table.winograd_plan[1] = winograd_plan<double>;
+  table.winograd = typed(WinogradArgs, winograd);
+  table.winograd_kernel = typed(WinogradKernelArgs, winograd_kernel);
+  table.winograd_gradient = typed(WinogradGradientArgs, winograd_gradient);
+  table.winograd_sum = typed(WinogradSumArgs, winograd_sum);
+}
+
+}  // namespace ranvier::RANVIER_TIER

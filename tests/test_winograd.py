@@ -1,0 +1,293 @@
+"""Convolutions by Winograd's method: against the float64 oracle, their bits, and when they run."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+import ranvier
+import reference
+from cases import DTYPES, Output, afloat, assert_close
+from ranvier import _core, config, layers, ops
+from test_tiers import CHECK, run
+
+f32, f64 = DTYPES
+
+
+@pytest.fixture
+def always():
+    _core.set_winograd("always")  # conftest.py takes it back
+
+
+def draw(x_shape, filters, dtype, padding, seed=0):
+    r = np.random.default_rng([seed, *x_shape, filters])
+    channels = x_shape[-1]
+    x = afloat(r.normal(size=x_shape).astype(dtype))
+    w = r.normal(0, 1 / np.sqrt(9 * channels), (3, 3, channels, filters))
+    b = afloat(r.normal(size=filters).astype(dtype))
+    shape = reference.conv2d(np.zeros(x_shape), w, padding=padding).shape
+    return x, afloat(w.astype(dtype)), b, afloat(r.normal(size=shape).astype(dtype))
+
+
+def check(x, w, b, dy, dtype, **options):
+    """Forward and backward, within the error that a sum of all the products may have."""
+    y = ops.conv2d(x, w, b, **options)
+    channels, filters = w.shape[2:]
+    pixels = dy.size // filters
+    expected = reference.conv2d(x, w, b, **options)
+    assert_close(y, expected, "product", dtype=dtype, terms=9 * channels)
+    got = ops.conv2d_backward(dy, x, y, w, b, **options)
+    expected = reference.conv2d_backward(dy, x, y, w, b, **options)
+    for g, e, terms in zip(got, expected, (9 * filters, pixels, pixels), strict=True):
+        if e is not None:
+            assert_close(g, e, "product", dtype=dtype, terms=terms)
+
+
+PADDINGS = ("valid", "same", ((2, 2), (2, 2)), ((0, 1), (2, 0)), ((3, 5), (4, 3)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [1, 3, 17, 32, 33, 70])
+def test_channels_and_filters(always, channels, dtype):
+    for filters in (1, 3, 17, 32, 33, 70):
+        x, w, b, dy = draw((1, 5, 6, channels), filters, dtype, "same")
+        check(x, w, b, dy, dtype, padding="same", activation="relu")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+def test_sizes_and_paddings(always, padding, dtype):
+    """Every remainder of tiles of 4x4, borders on every side, and images smaller than a patch."""
+    for seed, size in enumerate([(3, 3), (4, 5), (6, 3), (7, 8), (9, 4), (10, 14), (13, 11)]):
+        x, w, b, dy = draw((2, *size, 5), 4, dtype, padding, seed)
+        check(x, w, b, dy, dtype, padding=padding)
+        check(x, w, None, dy, dtype, padding=padding, activation="tanh")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_tiles(always, dtype):
+    """Several groups of tiles, several runs of them with sums of their own."""
+    x, w, b, dy = draw((3, 51, 40, 19), 35, dtype, "same")
+    check(x, w, b, dy, dtype, padding="same", activation="relu")
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_activations(always, activation):
+    x, w, b, dy = draw((2, 6, 9, 8), 21, f32, "valid")
+    check(x, w, b, dy, f32, activation=activation)
+
+
+def test_large_results_go_around_the_caches(always):
+    """From 16 MB on, where a line of the cache is a vector."""
+    x, w, b, dy = draw((1, 363, 362, 2), 32, f32, "valid")
+    b, dy = np.maximum(b, 0), np.sign(dy)  # neither much nor little of it through relu
+    expected = reference.conv2d(x, w, b, activation="relu")
+    sea = np.full(expected.size + 64, 77, f32)
+    start = -sea.ctypes.data // 4 % 16 + 16  # at a multiple of 64 bytes
+    out = sea[start : start + expected.size].reshape(expected.shape)
+    ops.conv2d(x, w, b, activation="relu", out=out)
+    assert_close(out, expected, "product", dtype=f32, terms=18)
+    other = ops.conv2d(x, w, b, activation="relu", out=Output(expected.shape, f32).array)
+    np.testing.assert_array_equal(out, other)  # that one is not aligned
+    assert set(sea[:start]) == set(sea[start + expected.size :]) == {77}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_images(always, dtype):
+    x, w, b = np.zeros((0, 5, 5, 2), dtype), np.ones((3, 3, 2, 4), dtype), np.ones(4, dtype)
+    y = ops.conv2d(x, w, b, padding="same")
+    assert y.shape == (0, 5, 5, 4)
+    dx, dw, db = ops.conv2d_backward(y, x, y, w, b, padding="same")
+    assert dx.shape == x.shape
+    np.testing.assert_array_equal(dw, np.zeros(w.shape))
+    np.testing.assert_array_equal(db, np.zeros(4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transposed_convolution(always, dtype):
+    r = np.random.default_rng(0)
+    x = r.normal(size=(2, 7, 6, 9)).astype(dtype)
+    w, b = (r.normal(size=s).astype(dtype) for s in [(3, 3, 5, 9), 5])
+    for padding in ("same", "valid"):
+        expected = reference.conv2d_transpose(x, w, b, padding=padding, activation="elu")
+        y = ops.conv2d_transpose(x, w, b, padding=padding, activation="elu")
+        assert_close(y, expected, "product", dtype=dtype, terms=81)
+        dy = r.normal(size=y.shape).astype(dtype)
+        options = {"padding": padding, "activation": "elu"}
+        got = ops.conv2d_transpose_backward(dy, x, y, w, b, **options)
+        expected = reference.conv2d_transpose_backward(dy, x, y, w, b, **options)
+        for g, e in zip(got, expected, strict=True):
+            assert_close(g, e, "product", dtype=dtype, terms=dy.size // 5)
+
+
+def bits():
+    """The bits of all passes, over shapes that are cut in every way."""
+    digest = hashlib.sha256()
+    for x_shape, filters in [((2, 9, 7, 5), 3), ((3, 21, 22, 33), 70), ((1, 40, 41, 70), 33)]:
+        for dtype in DTYPES:
+            x, w, b, dy = draw(x_shape, filters, dtype, "same")
+            y = ops.conv2d(x, w, b, padding="same", activation="relu")
+            for a in (y, *ops.conv2d_backward(dy, x, y, w, b, padding="same", activation="relu")):
+                digest.update(a)
+    return digest.hexdigest()
+
+
+def test_any_number_of_threads_gives_the_same_bits(always):
+    threads = _core.threads()
+    try:
+        found = set()
+        for count in range(1, 8):
+            _core.set_threads(count)
+            found.add(bits())
+    finally:
+        _core.set_threads(threads)
+    assert len(found) == 1
+
+
+def test_tiers_with_fused_multiply_add_give_the_same_bits():
+    tiers = [t for t in _core.supported_isas() if t in ("avx2", "avx512")]
+    if len(tiers) < 2:
+        pytest.skip("needs a CPU with AVX-512")
+    code = (
+        "import test_winograd; from ranvier import _core; _core.set_winograd('always'); "
+        "print(_core.kernel_isa(), test_winograd.bits())"
+    )
+    reports = []
+    for tier in tiers:
+        done = run(tier, "-c", f"import sys; sys.path.insert(0, {str(CHECK.parent)!r}); {code}")
+        assert done.returncode == 0, done.stderr
+        reports.append(done.stdout.split())
+    assert [isa for isa, _ in reports] == tiers
+    assert reports[0][1] == reports[1][1]
+
+
+# ---- when it runs ----------------------------------------------------------------------------
+
+
+def same_as(use, x, w, **options):
+    """Whether the default's bits are those of this use."""
+    default = ops.conv2d(x, w, **options)
+    _core.set_winograd(use)
+    forced = ops.conv2d(x, w, **options)
+    _core.set_winograd("auto")
+    return bool(np.array_equal(default, forced))
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "filters", "runs"),
+    [
+        ((4, 28, 28, 32), 64, True),
+        ((8, 14, 14, 64), 128, True),
+        ((4, 28, 28, 16), 64, False),  # thin
+        ((4, 28, 28, 64), 8, False),
+        ((1, 5, 5, 64), 64, False),  # 64 outputs computed for 25
+    ],
+)
+def test_where_it_pays(x_shape, filters, runs):
+    x, w, _, _ = draw(x_shape, filters, f32, "same")
+    assert same_as("always", x, w, padding="same") == runs
+    assert same_as("never", x, w, padding="same") != runs
+
+
+def test_never_in_float64_unless_asked():
+    x, w, _, _ = draw((4, 28, 28, 32), 64, f64, "same")
+    assert same_as("never", x, w, padding="same")
+    assert not same_as("always", x, w, padding="same")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [((3, 3), {"strides": 2}), ((3, 3), {"dilation": 2}), ((3, 2), {}), ((5, 5), {})],
+)
+def test_only_plain_kernels_of_3x3(always, kernel, options):
+    r = np.random.default_rng(0)
+    x, w = r.normal(size=(1, 16, 16, 32)), r.normal(size=(*kernel, 32, 32))
+    y = ops.conv2d(x, w, **options)
+    assert_close(y, reference.conv2d(x, w, **options), "product", terms=w[..., 0].size)
+
+
+def test_set_precision():
+    x, w, _, _ = draw((4, 28, 28, 32), 64, f32, "same")
+    assert ranvier.precision() == "fast"
+    fast = ops.conv2d(x, w)
+    ranvier.set_precision("highest")
+    assert ranvier.precision() == "highest"
+    assert _core.winograd() == "never"
+    highest = ops.conv2d(x, w)
+    assert not np.array_equal(fast, highest)
+    exact = reference.conv2d(x, w)
+    errors = [np.abs(y - exact).mean() for y in (fast, highest)]
+    assert errors[1] < errors[0] < 4 * errors[1]
+    ranvier.set_precision("fast")
+    np.testing.assert_array_equal(ops.conv2d(x, w), fast)
+
+
+@pytest.mark.parametrize("value", ["high", "Fast", None, 1])
+def test_set_precision_refuses(value):
+    with pytest.raises(ValueError, match=r'\[set_precision\] value must be "fast" or "highest"'):
+        config.set_precision(value)
+    assert config.precision() == "fast"
+
+
+def test_set_winograd_refuses():
+    with pytest.raises(ValueError, match=r"\[set_winograd\].*'always'; received 'yes'"):
+        _core.set_winograd("yes")
+    assert _core.winograd() == "auto"
+
+
+class Conv(layers.Layer):
+    """Just enough of a layer to be recorded."""
+
+    def build(self, input_shape):
+        self.w = self.add_weight((3, 3, input_shape[-1], 32), name="w")
+
+    def forward(self, x, *, training=False):
+        y = ops.conv2d(x, self.w, padding="same")
+
+        def backward(dy):
+            return ops.conv2d_backward(dy, x, y, self.w, padding="same")
+
+        return y, backward
+
+
+def test_recorded_steps_follow_the_precision():
+    """A recorded step is not repeated at another precision, in predict, call and fit."""
+    r = np.random.default_rng(0)
+    x = r.normal(size=(4, 16, 16, 32)).astype(f32)
+    y = r.normal(size=(4, 16, 16, 32)).astype(f32)
+
+    def model():
+        ranvier.utils.set_random_seed(3)
+        m = ranvier.Sequential([Conv(), Conv()])
+        m.compile("sgd", "mean_squared_error")
+        return m
+
+    def all_ways(m):
+        return m.predict(x, verbose=0), m(x), m(x), m.train_on_batch(x, y)
+
+    seen = {}
+    for precision in ("fast", "highest"):
+        ranvier.set_precision(precision)
+        seen[precision] = all_ways(model())
+    for a, b in zip(seen["fast"][:3], seen["highest"][:3], strict=True):
+        assert not np.array_equal(a, b)
+
+    for first, second in [("fast", "highest"), ("highest", "fast")]:
+        m = model()
+        ranvier.set_precision(first)
+        m.build((None, 16, 16, 32))
+        before = m.get_weights()
+        all_ways(m)
+        m.set_weights(before)
+        ranvier.set_precision(second)
+        for got, expected in zip(all_ways(m), seen[second], strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_gradients_in_float64(always):
+    error = ranvier.check_gradients(
+        Conv(dtype="float64"), np.random.default_rng(0).normal(size=(2, 6, 5, 7))
+    )
+    assert max(error.values()) < 1e-6
