@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -72,6 +74,43 @@ def test_bits_do_not_depend_on_threads(count, threads):
     expected = trained(4)
     threads(count)
     assert_same(expected, trained(4))
+
+
+@pytest.fixture
+def everything_shared():
+    """Programs share every call that has more than one chunk, however short."""
+    before = _core.share_above(0)
+    yield
+    _core.share_above(before)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_bits_where_every_call_is_shared(count, threads, everything_shared):
+    """Each barrier that the plan leaves out is one that could be missed."""
+    threads(1)
+    expected = trained(4)
+    threads(count)
+    for _ in range(3):
+        assert_same(expected, trained(4))
+
+
+def step_plan(model):
+    program = next(p for key, p in model._programs.items() if key[0] == "train")
+    return program.plan
+
+
+def test_threads_meet_only_where_calls_conflict(threads, everything_shared):
+    threads(2)
+    model = classifier()
+    x, y = data()
+    model.fit(x, y, batch_size=100, epochs=60, verbose=0)
+    plan = step_plan(model)
+    meetings = sum(barrier for *_, barrier in plan)
+    shared = sum(owner == -1 for *_, owner, _ in plan)
+    assert shared > 10
+    assert 0 < meetings < len(plan) / 2
+    assert {0, 1} <= {owner for *_, owner, _ in plan}  # small calls side by side
+    assert all(cost > 0 for cost, *_ in plan)
 
 
 def test_threads_share_calls_with_the_same_bits(threads):
@@ -431,6 +470,47 @@ def test_ctrl_c_ends_a_run_between_steps():
     assert "ok True True" in out.stdout, out.stderr
     late = float(out.stdout.split()[1])
     assert late < 2  # 0.1 s on an idle machine; a loaded one may be slow to schedule
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+@pytest.mark.parametrize("moment", ["backward", "update"])
+def test_ctrl_c_in_the_composed_step_leaves_it_whole_or_undone(moment):
+    class Interrupted(rv.optimizers.Adam):
+        where = None
+
+        def interrupt(self, where):
+            if where == moment and self.where != "done":
+                self.where = "done"
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+
+        def take_step(self, backward):
+            super().take_step(lambda: (self.interrupt("backward"), backward()))
+
+        def step(self):
+            self.where = self.where or "step"
+            super().step()
+
+        def update(self, *args, **kwargs):
+            super().update(*args, **kwargs)
+            if self.where == "step":  # not where it is only recorded
+                self.interrupt("update")
+
+    x, y = data()
+    plain, model = classifier(dropout=0.0), classifier(dropout=0.0)
+    start = model.get_weights()
+    model.compile(Interrupted(), "sparse_categorical_crossentropy")
+    plain.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x[:32], y[:32], batch_size=32, verbose=0, shuffle=False)
+    done = moment != "backward"
+    assert model.optimizer.iterations == int(done)
+    if done:
+        plain.fit(x[:32], y[:32], batch_size=32, verbose=0, shuffle=False)
+    for a, b in zip(model.get_weights(), plain.get_weights() if done else start, strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.fit(x, y, batch_size=32, verbose=0, shuffle=False)  # and goes on
+    assert np.isfinite(model.predict(x)).all()
 
 
 def test_two_threads_train_two_models():

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -22,8 +23,11 @@ namespace {
 
 // Sharing one call: waking the other threads costs 5-50 us when they sleep and 0.4 us when they do not.
 constexpr double kParallelCost = 12e3;
-// Sharing a call of a running program, whose threads are awake: a barrier before and after.
-constexpr double kSharedCost = 2.5e3;
+// Sharing a call of a running program, whose threads are awake: a barrier before and after, and the operands come from
+// another core's cache.
+double shared_cost = 1.2e3;
+// A run whose threads save less than this is over before they are awake.
+constexpr double kWakeCost = 20e3;
 
 // Denormals make arithmetic a hundred times slower and matter to no model: they count as zero while this lives.
 class FlushDenormals {
@@ -154,31 +158,92 @@ void set_mode(Mode wanted) {
   mode = wanted;
 }
 
-void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost) {
-  submit_as(kernel, args, args, size, chunks, cost);
+void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost, Accesses accesses) {
+  submit_as(kernel, args, args, size, chunks, cost, accesses);
 }
 
-void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost) {
+void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost,
+               Accesses accesses) {
   if (chunks <= 0) return;
   if (mode != Mode::record) execute(kernel, run_args, chunks, cost);
-  if (recorded && mode != Mode::run) recorded->append(kernel, record_args, size, chunks, cost);
+  if (recorded && mode != Mode::run) recorded->append(kernel, record_args, size, chunks, cost, accesses);
 }
 
-void Program::append(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost) {
+double share_above(double nanoseconds) {
+  return std::exchange(shared_cost, nanoseconds);
+}
+
+void Program::append(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost, Accesses accesses) {
   constexpr size_t kUnit = sizeof(std::max_align_t);
   offsets_.push_back(args_.size());
   args_.resize(args_.size() + (size + kUnit - 1) / kUnit);
   std::memcpy(&args_[offsets_.back()], args, size);
-  const bool shared = cost >= kSharedCost && chunks > 1;
-  const bool after_shared = !calls_.empty() && calls_.back().shared;
-  calls_.push_back({kernel, nullptr, chunks, shared, shared || after_shared});
-  any_shared_ |= shared;
+  const size_t access_0 = accesses_.size();
+  for (const Access& access : accesses) {
+    if (access.data && access.bytes > 0) accesses_.push_back(access);
+  }
+  calls_.push_back({kernel, nullptr, chunks, cost, access_0, accesses_.size()});
   cost_ += cost;
-  shared_cost_ += shared ? cost : 0;
 }
 
 void Program::finish() {
   for (size_t i = 0; i < calls_.size(); ++i) calls_[i].args = &args_[offsets_[i]];
+}
+
+bool Program::conflict(const Call& a, const Call& b) const {
+  if (a.access_0 == a.access_end || b.access_0 == b.access_end) return true;  // might touch anything
+  for (size_t i = a.access_0; i < a.access_end; ++i) {
+    const Access& x = accesses_[i];
+    for (size_t j = b.access_0; j < b.access_end; ++j) {
+      const Access& y = accesses_[j];
+      if (!x.written && !y.written) continue;
+      const char *from_x = static_cast<const char*>(x.data), *from_y = static_cast<const char*>(y.data);
+      if (from_x < from_y + y.bytes && from_y < from_x + x.bytes) return true;
+    }
+  }
+  return false;
+}
+
+void Program::plan(int team) {
+  struct Done {  // since the last barrier
+    const Call* call;
+    int owner;
+  };
+  constexpr int kNobody = -2;
+  std::vector<Done> since;
+  std::vector<double> load(static_cast<size_t>(team), 0.0);  // of each thread, since the last barrier
+  turns_.clear();
+  saved_ = 0;
+  for (const Call& call : calls_) {
+    const bool anything = call.access_0 == call.access_end;
+    const bool shared = call.chunks > 1 && call.cost > shared_cost;
+    int touched = kNobody;  // by whom, since the last barrier, what this call touches
+    for (const Done& done : since) {
+      if (conflict(call, *done.call)) touched = touched == kNobody || touched == done.owner ? done.owner : kAll;
+    }
+    // A call goes to the thread that did what it depends on, or else to the one that has least to do.
+    int owner = touched;
+    if (shared) {
+      owner = kAll;
+    } else if (anything || touched == kAll) {
+      owner = 0;
+    } else if (touched == kNobody) {
+      owner = static_cast<int>(std::min_element(load.begin(), load.end()) - load.begin());
+    }
+    const bool barrier = touched != kNobody && (touched == kAll || touched != owner);
+    if (barrier) {
+      since.clear();
+      std::fill(load.begin(), load.end(), 0.0);
+    }
+    since.push_back({&call, owner});
+    if (shared) {
+      saved_ += call.cost * (1 - 1.0 / team);
+    } else {
+      load[static_cast<size_t>(owner)] += call.cost;
+    }
+    turns_.push_back({call.kernel, call.args, call.chunks, owner, barrier});
+  }
+  planned_team_ = team;
 }
 
 namespace {
@@ -219,17 +284,32 @@ class Barrier {
 
 }  // namespace
 
+std::vector<Program::Planned> Program::planned() const {
+  std::vector<Planned> list;
+  for (size_t i = 0; i < turns_.size(); ++i) {
+    list.push_back({calls_[i].cost, calls_[i].chunks, turns_[i].owner, turns_[i].barrier});
+  }
+  return list;
+}
+
 int64_t Program::run(int64_t steps, double seconds) {
-  const int team = any_shared_ ? threads() : 1;
+  const int team = threads();
   if (team <= 1) return run_alone(steps, seconds);
-  // A short run of little work is over before the others are awake.
-  constexpr double kWakeCost = 40e3;
-  if (static_cast<double>(steps) * shared_cost_ < kWakeCost) return run_alone(steps, seconds);
+  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  int64_t done = 0;
+  constexpr int64_t kMeasured = 3;
+  if (measured_steps_ < kMeasured) {
+    done = run_measured(std::min(steps, kMeasured - measured_steps_));
+    planned_team_ = 0;
+    if (stop_wanted || done >= steps) return done;
+  }
+  if (planned_team_ != team) plan(team);
+  if (static_cast<double>(steps - done) * saved_ < kWakeCost) {
+    return done + run_alone(steps - done, std::chrono::duration<double>(end - Clock::now()).count());
+  }
   constexpr int64_t kShort = 16, kTrial = 4, kRetry = 10;
   constexpr double kTrialSeconds = 2e-3;
   Choice& choice = choices_[steps >= kShort];
-  const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  int64_t done = 0;
   while (done < steps) {
     const double left = std::chrono::duration<double>(end - Clock::now()).count();
     if (done > 0 && left <= 0) break;
@@ -265,6 +345,28 @@ int64_t Program::run_timed(bool together, int team, int64_t steps, double second
   return done;
 }
 
+// Steps on one thread, each call timed, but for those long enough to be shared without asking.
+int64_t Program::run_measured(int64_t steps) {
+  FlushDenormals flush;
+  constexpr double kLong = 100e3;
+  stop_wanted = false;
+  for (int64_t step = 0; step < steps; ++step) {
+    for (Call& call : calls_) {
+      if (call.cost > kLong && call.chunks > 1) {
+        execute(call.kernel, call.args, call.chunks, call.cost);
+      } else {
+        const auto begin = Clock::now();
+        call.kernel(call.args, 0, call.chunks);
+        const double took = std::chrono::duration<double, std::nano>(Clock::now() - begin).count();
+        call.cost = measured_steps_ == 0 ? took : std::min(call.cost, took);
+      }
+      if (stop_wanted) return step;
+    }
+    ++measured_steps_;
+  }
+  return steps;
+}
+
 int64_t Program::run_alone(int64_t steps, double seconds) {
   FlushDenormals flush;
   Deadline deadline(seconds);
@@ -283,8 +385,7 @@ int64_t Program::run_alone(int64_t steps, double seconds) {
   return done;
 }
 
-// All threads walk the calls. A shared call is cut by chunks; the first thread does the others by itself. A barrier
-// stands before and after each shared call: only runs of unshared calls need none.
+// All threads walk the plan.
 int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double seconds) {
 #if defined(_OPENMP)
   int64_t done = 0;
@@ -299,14 +400,15 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
     const int64_t me = omp_get_thread_num();
     Deadline deadline(seconds);
     while (go_on.load(std::memory_order_acquire)) {
-      for (const Call& call : calls_) {
-        if (call.barrier) barrier.wait();
+      for (const Turn& turn : turns_) {
+        if (turn.barrier) barrier.wait();
         if (stopped.load(std::memory_order_relaxed)) continue;  // set before a barrier that all have passed
-        if (call.shared) {
-          call.kernel(call.args, call.chunks * me / team, call.chunks * (me + 1) / team);
-        } else if (me == 0) {
-          call.kernel(call.args, 0, call.chunks);
-          if (stop_wanted) stopped.store(true, std::memory_order_relaxed);
+        if (turn.owner == kAll) {
+          turn.kernel(turn.args, turn.chunks * me / team, turn.chunks * (me + 1) / team);
+        } else if (turn.owner == me) {
+          turn.kernel(turn.args, 0, turn.chunks);
+          // A call back into Python, which conflicts with everything: only the first thread makes it.
+          if (me == 0 && stop_wanted) stopped.store(true, std::memory_order_relaxed);
         }
       }
       if (me == 0) {

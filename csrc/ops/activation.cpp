@@ -81,10 +81,11 @@ bool needs_input(Activation f) {
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha) {
   const KernelTable& k = engine::kernels();
   if (f == Activation::softmax) {
-    run(k.softmax, x.dtype, SoftmaxArgs{y.data, x.data, nullptr, x.rows(), x.columns()}, x.rows(), cost_of(x, f));
+    run(k.softmax, x.dtype, SoftmaxArgs{y.data, x.data, nullptr, x.rows(), x.columns()}, x.rows(), cost_of(x, f),
+        {writes(y), reads(x)});
   } else {
     run(k.activation, x.dtype, ActivationArgs{y.data, x.data, nullptr, nullptr, x.size(), f, alpha},
-        chunks_of(x.size(), kElements), cost_of(x, f));
+        chunks_of(x.size(), kElements), cost_of(x, f), {writes(y), reads(x)});
   }
 }
 
@@ -93,10 +94,10 @@ void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x
   const KernelTable& k = engine::kernels();
   if (f == Activation::softmax) {
     run(k.softmax_backward, dy.dtype, SoftmaxArgs{dx.data, y.data, dy.data, dy.rows(), dy.columns()}, dy.rows(),
-        cost_of(dy, f));
+        cost_of(dy, f), {writes(dx), reads(dy), reads(y)});
   } else {
     run(k.activation_backward, dy.dtype, ActivationArgs{dx.data, x.data, dy.data, y.data, dy.size(), f, alpha},
-        chunks_of(dy.size(), kElements), cost_of(dy, f));
+        chunks_of(dy.size(), kElements), cost_of(dy, f), {writes(dx), reads(dy), reads(x), reads(y)});
   }
 }
 

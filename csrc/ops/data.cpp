@@ -15,7 +15,7 @@ Shape with_rows(const Shape& shape, int64_t rows) {
 void run_gather(const Tensor& y, DType x_dtype, const Source* x, const Feed* feed) {
   const int64_t rows = y.shape[0], columns = rows ? y.size() / rows : 0;
   run(engine::kernels().gather, GatherArgs{y.data, x, feed, rows, columns, x_dtype, y.dtype}, rows,
-      static_cast<double>(y.bytes()) * 0.1);
+      static_cast<double>(y.bytes()) * 0.1, {writes(y), reads(x), reads(feed)});
 }
 
 DType target_dtype(py::handle dtype, const char* op) {
@@ -88,14 +88,15 @@ py::object gather_batch(py::handle source, py::handle feed, py::handle from, con
 void scatter_batch(py::handle x_, py::handle target, py::handle feed) {
   const Tensor x = read(x_, "scatter", "x");
   const int64_t rows = x.shape[0];
-  run(engine::kernels().scatter,
-      ScatterArgs{state_of<Source>(target, "scatter", "target"), x.data, state_of<Feed>(feed, "scatter", "feed"), rows,
-                  rows ? x.bytes() / rows : 0},
-      rows, static_cast<double>(x.bytes()) * 0.1);
+  const auto* to = state_of<Source>(target, "scatter", "target");
+  const auto* at = state_of<Feed>(feed, "scatter", "feed");
+  run(engine::kernels().scatter, ScatterArgs{to, x.data, at, rows, rows ? x.bytes() / rows : 0}, rows,
+      static_cast<double>(x.bytes()) * 0.1, {reads(x), reads(to), reads(at)});
 }
 
 void advance(py::handle feed, int64_t step) {
-  run(engine::kernels().advance, AdvanceArgs{state_of<Feed>(feed, "advance", "feed"), step}, 1, 1);
+  auto* at = state_of<Feed>(feed, "advance", "feed");
+  run(engine::kernels().advance, AdvanceArgs{at, step}, 1, 1, {writes(at)});
 }
 
 py::object cast(py::handle x_, py::handle dtype) {
@@ -104,7 +105,7 @@ py::object cast(py::handle x_, py::handle dtype) {
   if (x.dtype == target) return x.object;
   const Tensor y = result(py::none(), x, target, x.shape, "cast");
   run(engine::kernels().cast, CastArgs{y.data, x.data, x.size(), x.dtype, target}, chunks_of(x.size(), kElements),
-      static_cast<double>(x.bytes()) * 0.1);
+      static_cast<double>(x.bytes()) * 0.1, {writes(y), reads(x)});
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
 }
@@ -158,14 +159,15 @@ py::object affine(const char* op, py::handle x_, py::handle scale_, py::handle o
   if (y.data != x.data) refuse_overlap(y, x, op, "x");
   run(engine::kernels().affine, x.dtype,
       AffineArgs{y.data, x.data, scale ? scale.data : nullptr, offset ? offset.data : nullptr, x.size(), columns},
-      chunks_of(x.size(), kElements), static_cast<double>(x.bytes()) * 0.05);
+      chunks_of(x.size(), kElements), static_cast<double>(x.bytes()) * 0.05,
+      {writes(y), reads(x), reads(scale), reads(offset)});
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
 }
 
 void run_add(const Tensor& sum, const Tensor& a, const Tensor& b) {
   run(engine::kernels().add, a.dtype, AddArgs{sum.data, a.data, b.data, a.size()}, chunks_of(a.size(), kElements),
-      static_cast<double>(a.bytes()) * 0.05);
+      static_cast<double>(a.bytes()) * 0.05, {writes(sum), reads(a), reads(b)});
 }
 
 py::object add(py::handle a_, py::handle b_) {
@@ -200,7 +202,8 @@ void add_to_gradient(py::handle variable_, py::handle value_) {
   if (slot.add) return run_add(slot.tensor, slot.tensor, value);
   run(engine::kernels().affine, value.dtype,
       AffineArgs{slot.tensor.data, value.data, nullptr, nullptr, value.size(), value.size()},
-      chunks_of(value.size(), kElements), static_cast<double>(value.bytes()) * 0.05);
+      chunks_of(value.size(), kElements), static_cast<double>(value.bytes()) * 0.05,
+      {writes(slot.tensor), reads(value)});
 }
 
 // The sum of two gradients of y. One that a fused loss took at y's preactivation can only be added there, so the

@@ -4,32 +4,41 @@
 namespace ranvier::ops {
 namespace {
 
-// About 40 flops a nanosecond on one core, and what must at least be read once.
-double product_cost(const Tensor& t, int64_t m, int64_t n, int64_t k) {
-  const double scale = t.dtype == DType::f64 ? 2 : 1;
-  return scale * (2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / 40 +
+// About 150 flops a nanosecond on one core, and what must at least be read once.
+double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
+  const double scale = dtype == DType::f64 ? 2 : 1;
+  return scale * (2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / 150 +
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
 // Packs b where its rows lie far apart and many groups of a's rows will read them, or where it must be transposed.
-void matmul(const Tensor& like, MatmulArgs args, bool transposed = false) {
+void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias, MatmulArgs args,
+            bool transposed = false) {
   const KernelTable& k = engine::kernels();
-  const int wide = like.dtype == DType::f64;
+  const DType dtype = c.dtype;
+  const int wide = dtype == DType::f64;
   constexpr int64_t kFar = 256, kRows = 113;  // columns; rows
   Tensor packed;
   if (transposed || (args.n >= kFar && args.m >= kRows)) {
-    packed = scratch(like.dtype, {k.packed_size[wide](args.n, args.k)});
-    run(k.pack, like.dtype, PackArgs{packed.data, args.b, args.n, args.k, transposed}, chunks_of(args.n, k.panel[wide]),
-        static_cast<double>(args.n * args.k) * 0.15);
+    packed = scratch(dtype, {k.packed_size[wide](args.n, args.k)});
+    run(k.pack, dtype, PackArgs{packed.data, args.b, args.n, args.k, transposed}, chunks_of(args.n, k.panel[wide]),
+        static_cast<double>(args.n * args.k) * 0.15, {writes(packed), reads(b)});
     args.b = packed.data;
     args.packed = true;
   }
-  const double cost = product_cost(like, args.m, args.n, args.k);
+  const Tensor& second = packed ? packed : b;
+  const double cost = product_cost(dtype, args.m, args.n, args.k);
   const int64_t chunks = k.matmul_chunks[wide](args);
-  if (!args.update) return run(k.matmul, like.dtype, args, chunks, cost);
+  if (!args.update) {
+    return run(k.matmul, dtype, args, chunks, cost, {writes(c), reads(a), reads(second), reads(bias)});
+  }
   MatmulArgs plain = args;
   plain.update = nullptr;
-  engine::submit_as(k.matmul[like.dtype], &plain, &args, sizeof args, chunks, cost);
+  const UpdateArgs& u = *args.update;
+  const int64_t bytes = c.bytes();
+  engine::submit_as(
+      k.matmul[dtype], &plain, &args, sizeof args, chunks, cost,
+      {writes(c), reads(a), reads(second), reads(u.state), {u.p, bytes, true}, {u.m, bytes, true}, {u.v, bytes, true}});
 }
 
 // x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
@@ -70,8 +79,9 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
 }
 
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
-  matmul(o.x, MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1,
-                         f, alpha, false, false, nullptr});
+  matmul(y, o.x, o.w, o.b,
+         MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
+                    alpha, false, false, nullptr});
 }
 
 py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_,
@@ -124,8 +134,9 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
 // dw (+)= x^T dz, and perhaps the optimizer's step with it
 void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add,
                      const UpdateArgs* update = nullptr) {
-  matmul(o.x, MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs,
-                         Activation::linear, 0, add, false, update});
+  matmul(dw, o.x, dz, Tensor(),
+         MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs, Activation::linear,
+                    0, add, false, update});
 }
 
 // The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. Only
@@ -142,12 +153,12 @@ const UpdateArgs* last_use_update(const Tensor& variable) {
 // db (+)= sum of dz's rows
 void bias_gradient(const Tensor& db, const Operands& o, const Tensor& dz, bool add) {
   run(engine::kernels().column_sum, o.x.dtype, ColumnSumArgs{db.data, dz.data, o.rows, o.outputs, add},
-      chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2);
+      chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2, {writes(db), reads(dz)});
 }
 
 // dx = dz w^T
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
-  matmul(o.x,
+  matmul(dx, dz, o.w, Tensor(),
          MatmulArgs{dx.data, dz.data, o.w.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1, Activation::linear,
                     0, false, false, nullptr},
          true);
@@ -167,7 +178,8 @@ void small_backward(const Tensor& dx, const GradientSlot& dw, const GradientSlot
   run(engine::kernels().dense_backward, o.x.dtype,
       DenseBackwardArgs{at(dx), at(dw.tensor), at(db.tensor), dz.data, dy.data, o.x.data, at(y), o.w.data, o.rows,
                         o.outputs, o.inputs, f, alpha, dw.add, db.add},
-      1, static_cast<double>(o.rows * o.inputs * o.outputs) * 0.2);
+      1, static_cast<double>(o.rows * o.inputs * o.outputs) * 0.2,
+      {writes(dx), writes(dw.tensor), writes(db.tensor), writes(dz), reads(dy), reads(o.x), reads(y), reads(o.w)});
 }
 
 // For a layer (w is its variable) the gradients are added to the variables' own and dx is returned, None if nobody

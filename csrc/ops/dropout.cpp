@@ -9,7 +9,8 @@ py::object draw(py::handle state_) {
   const Tensor state = write(state_, DType::u64, {2}, "dropout", "state");
   const Tensor key = scratch(DType::u64, {2});
   run(engine::kernels().draw,
-      DrawArgs{reinterpret_cast<RandomState*>(key.data), reinterpret_cast<RandomState*>(state.data)}, 1, 1);
+      DrawArgs{reinterpret_cast<RandomState*>(key.data), reinterpret_cast<RandomState*>(state.data)}, 1, 1,
+      {writes(key), writes(state)});
   return key.object;
 }
 
@@ -24,7 +25,7 @@ py::object dropout(const char* op, py::handle x_, double rate, py::handle key_, 
   if (y.data != x.data) refuse_overlap(y, x, op, "x");
   run(engine::kernels().dropout, x.dtype,
       DropoutArgs{y.data, x.data, reinterpret_cast<const RandomState*>(key.data), x.size(), rate},
-      chunks_of(x.size(), kElements), static_cast<double>(x.size()) * 0.5);
+      chunks_of(x.size(), kElements), static_cast<double>(x.size()) * 0.5, {writes(y), reads(x), reads(key)});
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
 }

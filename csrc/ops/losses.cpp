@@ -76,8 +76,10 @@ py::object loss(const Loss& l, py::handle y_true_, py::handle y_pred_, bool from
   }
   run(kernel, y_pred.dtype,
       LossArgs{by_row.data, dy ? dy.data : nullptr, y_true.data, source.data, rows, y_pred.columns()}, rows,
-      static_cast<double>(y_pred.size()) * (l.logits ? 1.0 : 0.2));
-  run(k.mean, y_pred.dtype, MeanArgs{value.data, by_row.data, rows}, 1, static_cast<double>(rows) * 0.1);
+      static_cast<double>(y_pred.size()) * (l.logits ? 1.0 : 0.2),
+      {writes(by_row), writes(dy), reads(y_true), reads(source)});
+  run(k.mean, y_pred.dtype, MeanArgs{value.data, by_row.data, rows}, 1, static_cast<double>(rows) * 0.1,
+      {writes(value), reads(by_row)});
 
   if (y_pred.buffer) return py::make_tuple(value.object, dy ? dy.object : py::object(py::none()));
   const double number = value.dtype == DType::f32 ? static_cast<double>(*reinterpret_cast<float*>(value.data))
@@ -94,7 +96,7 @@ py::object weight_penalty(py::handle variable_, double l1, double l2) {
   run(engine::kernels().penalty, variable.dtype,
       PenaltyArgs{value.data, slot.tensor ? slot.tensor.data : nullptr, variable.data, variable.size(), l1, l2, 1.0,
                   slot.add},
-      1, static_cast<double>(variable.size()) * 0.2);
+      1, static_cast<double>(variable.size()) * 0.2, {writes(value), writes(slot.tensor), reads(variable)});
   return value.object;
 }
 
@@ -105,7 +107,7 @@ py::object activity_penalty(py::handle y_, double l1, double l2) {
   const double batch = static_cast<double>(y.shape.empty() ? 1 : y.shape[0]);
   run(engine::kernels().penalty, y.dtype,
       PenaltyArgs{value.data, dy.data, y.data, y.size(), l1, l2, 1.0 / batch, false}, 1,
-      static_cast<double>(y.size()) * 0.2);
+      static_cast<double>(y.size()) * 0.2, {writes(value), writes(dy), reads(y)});
   return py::make_tuple(value.object, dy.object);
 }
 
@@ -114,7 +116,7 @@ void accumulate(py::handle sums_, py::handle value_, double weight) {
   const Tensor sums = write(sums_, DType::f64, {4}, "accumulate", "sums");
   const Tensor value = read_float(value_, "accumulate", "value");
   run(engine::kernels().accumulate, value.dtype, AccumulateArgs{reinterpret_cast<Sums*>(sums.data), value.data, weight},
-      1, 1);
+      1, 1, {writes(sums), reads(value)});
 }
 
 }  // namespace

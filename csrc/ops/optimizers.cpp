@@ -39,7 +39,8 @@ Update update(py::handle p_, py::handle g_, py::handle m_, py::handle v_, py::ha
 // What every optimizer's step is: one kernel call over flat arrays, or a rule for a variable to keep.
 void take(const Update& u) {
   run(engine::kernels().update, u.p.dtype, u.args, chunks_of(u.args.n, kElements),
-      static_cast<double>(u.p.bytes()) * 0.15);
+      static_cast<double>(u.p.bytes()) * 0.15,
+      {writes(u.p), reads(u.g), writes(u.m), writes(u.v), reads(u.args.state)});
 }
 void give(const Update& u, py::handle variable) {
   auto rule = std::make_shared<UpdateArgs>(u.args);
@@ -49,7 +50,8 @@ void give(const Update& u, py::handle variable) {
 }
 
 void tick(py::handle state, double beta_1, double beta_2) {
-  run(engine::kernels().tick, TickArgs{state_of(state, "optimizer"), beta_1, beta_2}, 1, 1);
+  auto* of = state_of(state, "optimizer");
+  run(engine::kernels().tick, TickArgs{of, beta_1, beta_2}, 1, 1, {writes(of)});
 }
 
 Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov) {

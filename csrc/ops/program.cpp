@@ -126,6 +126,14 @@ void register_program(py::module_& m) {
            })
       .def("run", run_program, py::arg("steps"), py::arg("seconds"))
       .def_property_readonly("measured", &Program::measured)
+      .def_property_readonly("plan",
+                             [](const Program& program) {
+                               py::list plan;
+                               for (const Program::Planned& p : program.planned()) {
+                                 plan.append(py::make_tuple(p.cost, p.chunks, p.owner, p.barrier));
+                               }
+                               return plan;
+                             })
       .def("__len__", &Program::length);
   py::class_<Caller>(m, "Caller")
       .def(py::init<std::shared_ptr<Program>, const std::shared_ptr<Buffer>&, const std::shared_ptr<Buffer>&,
@@ -137,6 +145,7 @@ void register_program(py::module_& m) {
                      : mode == "record" ? engine::Mode::record
                                         : engine::Mode::run_and_record);
   });
+  m.def("share_above", engine::share_above, py::arg("nanoseconds"));
   m.def("recording", [] { return engine::recording() != nullptr; });
 }
 

@@ -75,17 +75,35 @@ std::string integer_text(const py::array& integers, py::ssize_t i);  // as Pytho
 [[noreturn]] void type_error(const char* op, const std::string& text);
 void require_shape(const Tensor& t, const Shape& shape, const char* op, const char* name, const char* why);
 
-// Submits a kernel. Work of more than some microseconds runs without the GIL.
+using engine::Accesses;
+inline engine::Access reads(const Tensor& t) {
+  return {t.data, t ? t.bytes() : 0, false};
+}
+inline engine::Access writes(const Tensor& t) {
+  return {t.data, t ? t.bytes() : 0, true};
+}
+template <class T>
+engine::Access reads(const T* one) {
+  return {one, sizeof(T), false};
+}
+template <class T>
+engine::Access writes(const T* one) {
+  return {one, sizeof(T), true};
+}
+
+// Submits a kernel, and tells what it touches: threads of a running program meet where that is in conflict. Work of
+// more than some microseconds runs without the GIL.
 template <class Args>
-void run(Kernel kernel, const Args& args, int64_t chunks, double cost) {
+void run(Kernel kernel, const Args& args, int64_t chunks, double cost, Accesses accesses = {}) {
   constexpr double kReleaseCost = 10e3;
-  if (cost < kReleaseCost) return engine::submit(kernel, &args, sizeof args, chunks, cost);
+  if (cost < kReleaseCost) return engine::submit(kernel, &args, sizeof args, chunks, cost, accesses);
   py::gil_scoped_release release;
-  engine::submit(kernel, &args, sizeof args, chunks, cost);
+  engine::submit(kernel, &args, sizeof args, chunks, cost, accesses);
 }
 template <class Args>
-void run(const TypedKernel& kernel, DType dtype, const Args& args, int64_t chunks, double cost) {
-  run(kernel[dtype], args, chunks, cost);
+void run(const TypedKernel& kernel, DType dtype, const Args& args, int64_t chunks, double cost,
+         Accesses accesses = {}) {
+  run(kernel[dtype], args, chunks, cost, accesses);
 }
 
 // A parameter's gradient, and whether to add to what is there.

@@ -14,6 +14,7 @@ import numpy as np
 
 from ranvier import _core
 from ranvier._core import Buffer
+from ranvier.interrupts import uninterrupted
 from ranvier.registry import Registry
 from ranvier.variables import Variable, house, offsets
 
@@ -147,20 +148,21 @@ class Optimizer:
         complete.
         """
         early = self._early and _core.recording()
-        if early:
-            _core.set_mode("record")
-            self.tick()
+        try:
+            if early:
+                _core.set_mode("record")
+                self.tick()
+                _core.set_mode("both")
+            backward()
+            with uninterrupted():
+                if early:
+                    _core.set_mode("record")
+                    for span in self._join([not v.updated for v in self.variables]):
+                        self.update(span.p, span.g, *span.moments)
+                    _core.set_mode("run")
+                self.step()
+        finally:
             _core.set_mode("both")
-        backward()
-        if not early:
-            self.step()
-            return
-        _core.set_mode("record")
-        for span in self._join([not variable.updated for variable in self.variables]):
-            self.update(span.p, span.g, *span.moments)
-        _core.set_mode("run")
-        self.step()
-        _core.set_mode("both")
 
     def step(self) -> None:
         """Change the variables by the gradients gathered."""
