@@ -276,3 +276,16 @@ def test_dot_backward(a_shape, b_shape, axes):
     da, db = reference.dot_backward(dy, a, b, axes)
     assert_gradient(da, lambda a: (dy * reference.dot(a, b, axes)).sum(), a)
     assert_gradient(db, lambda b: (dy * reference.dot(a, b, axes)).sum(), b)
+
+
+@pytest.mark.parametrize("fill_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_resample_backward(interpolation, fill_mode):
+    r = rng(10)
+    x, matrices = r.normal(size=(2, 3, 4, 2)), r.normal(size=(2, 6))
+    how = {"interpolation": interpolation, "fill_mode": fill_mode}
+    dy = r.normal(size=(2, 4, 3, 2))
+    dx = reference.resample_backward(dy, matrices, x.shape, **how)
+    assert_gradient(
+        dx, lambda a: (dy * reference.resample(a, matrices, (4, 3), **how, fill_value=1)).sum(), x
+    )

@@ -198,6 +198,24 @@ def check_yardstick(r, dtype):
         same(_core.triad(a, b, 2.0, 2, None), a + 2.0 * b.astype(float), "reduction", dtype)
 
 
+def check_augment(r, dtype):
+    x = normal(r, (3, 11, 9, 5), dtype)
+    matrices = np.array([1, 0, 0, 0, 1, 0]) + r.normal(0, 0.3, (3, 6))
+    for interpolation in ("bilinear", "nearest"):
+        for fill in ("constant", "nearest", "reflect", "wrap"):
+            how = {"interpolation": interpolation, "fill_mode": fill}
+            y = ops.resample(x, matrices, (7, 13), **how)
+            same(y, reference.resample(x, matrices, (7, 13), **how), "reduction", dtype, 4)
+            dx = ops.resample_backward(y, matrices, x.shape, **how)
+            e = reference.resample_backward(y, matrices, x.shape, **how)
+            same(dx, e, "reduction", dtype, 16)
+    key = _core.Buffer.from_array(np.array([7, 3], np.uint64))
+    for move in ("flip", "shift", "rotate", "zoom", "crop"):
+        moves = _core.draw_moves(key, move, 9, (11, 9), (5, 4), (-0.3, 0.4, -0.1, 0.2), False)
+        digest.update(moves.numpy())
+    digest.update(_core.draw_uniform(key, (9,), dtype, -1.0, 3.0).numpy())
+
+
 def check_large(r, dtype):
     """Sizes that are split among threads."""
     m, k, n = 257, 301, 129
@@ -261,6 +279,7 @@ def main():
             check_optimizers,
             check_data,
             check_merge,
+            check_augment,
             check_yardstick,
             check_large,
         ):

@@ -33,6 +33,7 @@ void fill(KernelTable& table) {
   fill_conv2d(table);
   fill_transpose(table);
   fill_winograd(table);
+  fill_augment(table);
 }
 
 }  // namespace ranvier::RANVIER_TIER

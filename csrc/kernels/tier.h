@@ -20,6 +20,7 @@ void fill_metrics(KernelTable& table);
 void fill_optimizers(KernelTable& table);
 void fill_conv2d(KernelTable& table);
 void fill_transpose(KernelTable& table);
+void fill_augment(KernelTable& table);
 void fill_yardstick(KernelTable& table);
 void fill_winograd(KernelTable& table);
 

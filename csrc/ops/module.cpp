@@ -22,6 +22,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   ops::register_optimizers(m);
   ops::register_program(m);
   ops::register_transpose(m);
+  ops::register_augment(m);
   ops::register_yardstick(m);
   ops::register_winograd(m);
 

@@ -143,6 +143,7 @@ void register_metrics(py::module_& m);
 void register_optimizers(py::module_& m);
 void register_program(py::module_& m);
 void register_transpose(py::module_& m);
+void register_augment(py::module_& m);
 void register_yardstick(py::module_& m);
 void register_winograd(py::module_& m);
 

@@ -448,3 +448,38 @@ def peak(y: NDArray[Any], steps: int, start: float, factor: float, offset: float
 def triad(
     a: _Tensor, b: _Tensor, scale: float, passes: int, out: _Tensor | None, /
 ) -> Any: ...
+
+# ---- augment -------------------------------------------------------------------------------------
+
+def resample(
+    x: _Tensor,
+    matrices: _Tensor,
+    size: Sequence[int],
+    interpolation: str,
+    fill_mode: str,
+    fill_value: float,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def resample_backward(
+    dy: _Tensor,
+    matrices: _Tensor,
+    shape: Sequence[int],
+    interpolation: str,
+    fill_mode: str,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def draw_moves(
+    key: _Tensor,
+    move: str,
+    images: int,
+    size: Sequence[int],
+    out_size: Sequence[int],
+    bounds: Sequence[float],
+    together: bool,
+    /,
+) -> Buffer: ...
+def draw_uniform(
+    key: _Tensor, shape: Sequence[int], dtype: DTypeLike, low: float, high: float, /
+) -> Buffer: ...
