@@ -62,6 +62,26 @@ MERGE_SHAPES = (
     ((2, 3, 1, 5, 1, 2), (1, 3, 4, 1, 6, 2)), ((1, 1), (1, 1)), ((2, 700, 3), (1, 1, 3)),
 )  # fmt: skip
 
+# x (B, L, C) or (B, H, W, C), pool_size, strides, padding
+POOL_CASES = (
+    ((0, 4, 4, 3), 2, None, "valid"),
+    ((1, 1, 1, 1), 1, None, "valid"),
+    ((2, 8, 6, 16), 2, None, "valid"),
+    ((2, 7, 9, 17), 2, None, "valid"),  # a row and a column that no window holds
+    ((2, 7, 9, 33), 2, None, "same"),
+    ((1, 11, 12, 5), 3, 2, "valid"),  # overlapping
+    ((2, 11, 12, 15), 3, 2, "same"),
+    ((2, 9, 8, 4), (2, 3), (3, 1), "valid"),  # gaps
+    ((1, 9, 8, 31), (4, 1), (1, 5), "same"),
+    ((1, 3, 2, 7), 5, 1, "same"),  # a window larger than the image
+    ((2, 20, 19, 3), 17, 1, "valid"),  # places above 255
+    ((1, 24, 16, 8), (24, 16), None, "valid"),  # the whole image
+    ((3, 10, 6), 2, None, "valid"),
+    ((2, 13, 17), 3, 2, "same"),
+    ((2, 700, 1), 300, 100, "valid"),
+    ((1, 5, 65), 4, 1, "same"),
+)
+
 # what a tier must get right (a handful: every tier runs them in a process of its own)
 TIER_ROW_SHAPES = ((1, 1), (3, 7), (5, 16), (2, 33), (13, 101))
 TIER_CONV_CASES = (
@@ -72,6 +92,13 @@ TIER_CONV_CASES = (
     ((1, 9, 9, 4), (3, 2, 2, 6), {"groups": 2, "dilation": 2}),
     ((2, 33, 31, 19), (3, 3, 19, 37), {"padding": "same"}),  # split among threads
     ((1, 10, 6, 66), (3, 3, 66, 70), {"padding": ((1, 2), (2, 0))}),
+)
+TIER_POOL_CASES = (
+    ((2, 7, 9, 33), 2, None, "same"),
+    ((2, 11, 12, 17), 3, 2, "same"),
+    ((1, 18, 17, 3), 17, 1, "valid"),
+    ((2, 40, 5), 4, 3, "valid"),
+    ((4, 60, 61, 37), 2, None, "valid"),  # split among threads
 )
 TIER_DENSE_SHAPES = ((1, 1, 1), (1, 33, 17), (7, 13, 65), (17, 301, 31), (32, 64, 64))
 

@@ -289,3 +289,19 @@ def test_resample_backward(interpolation, fill_mode):
     assert_gradient(
         dx, lambda a: (dy * reference.resample(a, matrices, (4, 3), **how, fill_value=1)).sum(), x
     )
+@pytest.mark.parametrize("kind", ["max_pool", "average_pool"])
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((2, 5, 6, 2), (2, None, "valid")),
+        ((1, 5, 4, 2), (3, 2, "same")),
+        ((2, 7, 2), (3, 1, "same")),
+    ],
+)
+def test_pool_backward(kind, shape, window):
+    r = rng(10)
+    x = r.normal(size=shape)
+    forward, backward = getattr(reference, kind), getattr(reference, kind + "_backward")
+    dy = r.normal(size=forward(x, *window).shape)
+    given = (dy, x, None) if kind == "max_pool" else (dy, x)
+    assert_gradient(backward(*given, *window), lambda a: (dy * forward(a, *window)).sum(), x)

@@ -18,6 +18,7 @@ from cases import (
     MERGE_SHAPES,
     TIER_CONV_CASES,
     TIER_DENSE_SHAPES,
+    TIER_POOL_CASES,
     TIER_ROW_SHAPES,
     Output,
     afloat,
@@ -214,6 +215,19 @@ def check_augment(r, dtype):
         moves = _core.draw_moves(key, move, 9, (11, 9), (5, 4), (-0.3, 0.4, -0.1, 0.2), False)
         digest.update(moves.numpy())
     digest.update(_core.draw_uniform(key, (9,), dtype, -1.0, 3.0).numpy())
+def check_pool(r, dtype):
+    for shape, *window in TIER_POOL_CASES:
+        x = normal(r, shape, dtype)
+        y, where = ops.max_pool(x, *window, argmax=True)
+        same(y, reference.max_pool(x, *window), "copy", dtype)
+        dy = normal(r, y.shape, dtype)
+        got = ops.max_pool_backward(dy, x, where, *window)
+        same(got, reference.max_pool_backward(dy, x, None, *window), "elementwise", dtype)
+        terms = int(np.prod(window[0])) ** (len(shape) - 2)
+        y = ops.average_pool(x, *window)
+        same(y, reference.average_pool(x, *window), "reduction", dtype, terms)
+        got = ops.average_pool_backward(dy, x, *window)
+        same(got, reference.average_pool_backward(dy, x, *window), "reduction", dtype, terms)
 
 
 def check_large(r, dtype):
@@ -281,6 +295,7 @@ def main():
             check_merge,
             check_augment,
             check_yardstick,
+            check_pool,
             check_large,
         ):
             check(r, dtype)

@@ -34,6 +34,7 @@ void fill(KernelTable& table) {
   fill_transpose(table);
   fill_winograd(table);
   fill_augment(table);
+  fill_pool(table);
 }
 
 }  // namespace ranvier::RANVIER_TIER

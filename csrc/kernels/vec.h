@@ -132,6 +132,41 @@ RANVIER_INLINE void stream_end() {
 #endif
 }
 
+// As many bytes as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
+#if defined(__AVX512F__)
+RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
+  return (IVec<float>)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128((const __m128i*)p));
+}
+RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
+  return (IVec<double>)_mm512_maskz_cvtepu8_epi64(0xFF, _mm_loadl_epi64((const __m128i*)p));
+}
+#elif defined(__AVX2__)
+RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
+  return (IVec<float>)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+}
+RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
+  int four;
+  memcpy(&four, p, sizeof four);
+  return (IVec<double>)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+}
+#elif defined(__SSE4_1__)
+RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
+  int four;
+  memcpy(&four, p, sizeof four);
+  return (IVec<float>)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
+}
+RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
+  return IVec<double>{p[0], p[1]};
+}
+#else
+template <class T>
+RANVIER_INLINE IVec<T> widen(T, const uint8_t* p) {
+  IVec<T> v;
+  for (int i = 0; i < kLanes<T>; ++i) v[i] = p[i];
+  return v;
+}
+#endif
+
 // v in the first n lanes, `other` in the rest.
 template <class T>
 RANVIER_INLINE Vec<T> first_lanes(Vec<T> v, int64_t n, T other) {

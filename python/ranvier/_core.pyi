@@ -445,8 +445,47 @@ def transpose(x: _Tensor, axes: Sequence[int], out: _Tensor | None, /) -> Any: .
 # ---- yardsticks of benchmarks --------------------------------------------------------------------
 
 def peak(y: NDArray[Any], steps: int, start: float, factor: float, offset: float, /) -> int: ...
-def triad(
-    a: _Tensor, b: _Tensor, scale: float, passes: int, out: _Tensor | None, /
+def triad(a: _Tensor, b: _Tensor, scale: float, passes: int, out: _Tensor | None, /) -> Any: ...
+
+# ---- pooling -------------------------------------------------------------------------------------
+
+_Sizes = int | Sequence[int]
+
+def max_pool(
+    x: _Tensor,
+    pool_size: _Sizes,
+    strides: _Sizes | None,
+    padding: str,
+    argmax: bool,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def max_pool_backward(
+    dy: _Tensor,
+    x: _Tensor,
+    where: _Tensor,
+    pool_size: _Sizes,
+    strides: _Sizes | None,
+    padding: str,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def average_pool(
+    x: _Tensor,
+    pool_size: _Sizes,
+    strides: _Sizes | None,
+    padding: str,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def average_pool_backward(
+    dy: _Tensor,
+    x: _Tensor,
+    pool_size: _Sizes,
+    strides: _Sizes | None,
+    padding: str,
+    out: _Tensor | None,
+    /,
 ) -> Any: ...
 
 # ---- augment -------------------------------------------------------------------------------------

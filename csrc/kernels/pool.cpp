@@ -1,0 +1,202 @@
+// Pooling over windows of an image: the largest and the mean, forward and backward. Vectors run along the channels.
+//
+// Backward gathers: each pixel of dx adds up what the windows that hold it send back, in their order, so chunks write
+// disjoint rows also where windows overlap.
+#include "kernels/tier.h"
+#include "kernels/vec.h"
+
+namespace ranvier::RANVIER_TIER {
+namespace {
+
+struct Span {
+  int64_t begin, end;
+};
+
+// The part of window `o` that lies inside the image, counted from the window's begin.
+RANVIER_INLINE Span inside(int64_t o, int64_t stride, int64_t pad, int64_t pool, int64_t size) {
+  const int64_t start = o * stride - pad;
+  return {start < 0 ? -start : 0, start + pool > size ? size - start : pool};
+}
+
+// The windows that hold pixel i.
+RANVIER_INLINE Span windows(int64_t i, int64_t stride, int64_t pad, int64_t pool, int64_t outputs) {
+  const int64_t at = i + pad;
+  const int64_t end = at / stride + 1;
+  return {at < pool ? 0 : (at - pool) / stride + 1, end < outputs ? end : outputs};
+}
+
+// Places in windows, bytes or int32 in memory, as wide as T in vectors.
+template <class T>
+RANVIER_INLINE IVec<T> load_places(const uint8_t* p, int64_t n) {
+  if (n == kLanes<T>) return widen(T(), p);
+  uint8_t some[kLanes<T>] = {};
+  for (int64_t i = 0; i < n; ++i) some[i] = p[i];
+  return widen(T(), some);
+}
+template <class T>
+RANVIER_INLINE IVec<T> load_places(const int32_t* p, int64_t n) {
+  IVec<T> v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+}
+template <class T, class I>
+RANVIER_INLINE void store_places(I* p, IVec<T> v, int64_t n) {
+  typedef I Narrow __attribute__((vector_size(kLanes<T> * sizeof(I))));
+  const Narrow narrow = __builtin_convertvector(v, Narrow);
+  if (n == kLanes<T>) {
+    memcpy(p, &narrow, sizeof narrow);
+  } else {
+    for (int64_t i = 0; i < n; ++i) p[i] = narrow[i];
+  }
+}
+template <class T>
+RANVIER_INLINE IVec<T> splat_place(int64_t place) {
+  return IVec<T>{} + static_cast<typename VecOf<T>::Int>(place);
+}
+
+// Calls window(y, x, rows, columns) for each output of some rows: where its channels are, where its window begins in x
+// (an offset, below 0 where padding comes first), and which of it lies inside.
+template <class Window>
+RANVIER_INLINE void each_window(const PoolGeometry& g, int64_t begin, int64_t end, Window window) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t image = row / g.out_height, oh = row - image * g.out_height;
+    const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
+    const int64_t top = image * g.height + oh * g.stride_height - g.pad_top;
+    for (int64_t ow = 0; ow < g.out_width; ++ow) {
+      const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
+      const int64_t x = (top * g.width + ow * g.stride_width - g.pad_left) * g.channels;
+      window((row * g.out_width + ow) * g.channels, x, rows, columns);
+    }
+  }
+}
+
+// Of equal ones the first is the largest. A NaN is larger than all.
+template <class T, class I>
+void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
+  const PoolGeometry& g = a.g;
+  const T* x = static_cast<const T*>(a.x);
+  T* y = static_cast<T*>(a.y);
+  I* where = static_cast<I*>(a.where);
+  each_window(g, begin, end, [&](int64_t out, int64_t origin, Span rows, Span columns) __attribute__((always_inline)) {
+    for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
+      const auto cell = [&](int64_t kh, int64_t kw) __attribute__((always_inline)) {
+        return load_lanes(x + (origin + (kh * g.width + kw) * g.channels + c), k);
+      };
+      Vec<T> best = cell(rows.begin, columns.begin);
+      IVec<T> at = splat_place<T>(rows.begin * g.pool_width + columns.begin);
+      for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
+        for (int64_t kw = columns.begin; kw < columns.end; ++kw) {
+          const Vec<T> v = cell(kh, kw);
+          const IVec<T> better = (v > best) | (v != v);
+          best = better ? v : best;
+          at = better ? splat_place<T>(kh * g.pool_width + kw) : at;
+        }
+      }
+      store_lanes(y + out + c, best, k);
+      if (where) store_places<T>(where + out + c, at, k);
+    });
+  });
+}
+template <class T>
+void max_pool(const PoolArgs& a, int64_t begin, int64_t end) {
+  a.wide ? max_windows<T, int32_t>(a, begin, end) : max_windows<T, uint8_t>(a, begin, end);
+}
+
+// Large windows are added up in blocks of blocks, so that the error does not grow with their size.
+template <class T>
+void average_pool(const PoolArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kBlock = 64;
+  const PoolGeometry& g = a.g;
+  const T* x = static_cast<const T*>(a.x);
+  T* y = static_cast<T*>(a.y);
+  each_window(g, begin, end, [&](int64_t out, int64_t origin, Span rows, Span columns) __attribute__((always_inline)) {
+    const T share = T(1) / static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
+    for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
+      Vec<T> total = {}, middle = {}, part = {};
+      int64_t cells = 0;
+      for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
+        for (int64_t kw = columns.begin; kw < columns.end; ++kw) {
+          part += load_lanes(x + (origin + (kh * g.width + kw) * g.channels + c), k);
+          if (++cells % kBlock == 0) {
+            middle += part;
+            part = Vec<T>{};
+          }
+          if (cells % (kBlock * kBlock) == 0) {
+            total += middle;
+            middle = Vec<T>{};
+          }
+        }
+      }
+      store_lanes(y + out + c, (total + middle + part) * share, k);
+    });
+  });
+}
+
+// dx of each pixel of some rows is the sum of term(output, oh, ow, i, j, c, k) over the windows that hold it: pixel i,
+// j of the image, channels c to c + k.
+template <class T, class Term>
+RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int64_t end, Term term) {
+  const PoolGeometry& g = a.g;
+  T* dx = static_cast<T*>(a.dx);
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t image = row / g.height, i = row - image * g.height;
+    const Span rows = windows(i, g.stride_height, g.pad_top, g.pool_height, g.out_height);
+    for (int64_t j = 0; j < g.width; ++j) {
+      const Span columns = windows(j, g.stride_width, g.pad_left, g.pool_width, g.out_width);
+      for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
+        Vec<T> total = {};
+        for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
+          for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
+            const int64_t out = ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c;
+            total += term(out, oh, ow, i, j, k);
+          }
+        }
+        store_lanes(dx + (row * g.width + j) * g.channels + c, total, k);
+      });
+    }
+  }
+}
+
+template <class T, class I>
+void max_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  const PoolGeometry& g = a.g;
+  const T* dy = static_cast<const T*>(a.dy);
+  const I* where = static_cast<const I*>(a.where);
+  gather_windows<T>(a, begin, end,
+                    [&](int64_t out, int64_t oh, int64_t ow, int64_t i, int64_t j, int64_t k)
+                        __attribute__((always_inline)) {
+                          const int64_t kh = i + g.pad_top - oh * g.stride_height;
+                          const int64_t kw = j + g.pad_left - ow * g.stride_width;
+                          const IVec<T> at = load_places<T>(where + out, k);
+                          return at == splat_place<T>(kh * g.pool_width + kw) ? load_lanes(dy + out, k) : Vec<T>{};
+                        });
+}
+template <class T>
+void max_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  a.wide ? max_backward<T, int32_t>(a, begin, end) : max_backward<T, uint8_t>(a, begin, end);
+}
+
+template <class T>
+void average_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  const PoolGeometry& g = a.g;
+  const T* dy = static_cast<const T*>(a.dy);
+  gather_windows<T>(a, begin, end,
+                    [&](int64_t out, int64_t oh, int64_t ow, int64_t, int64_t, int64_t k)
+                        __attribute__((always_inline)) {
+                          const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
+                          const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
+                          const int64_t count = (rows.end - rows.begin) * (columns.end - columns.begin);
+                          return load_lanes(dy + out, k) * (T(1) / static_cast<T>(count));
+                        });
+}
+
+}  // namespace
+
+void fill_pool(KernelTable& table) {
+  table.max_pool = typed(PoolArgs, max_pool);
+  table.max_pool_backward = typed(PoolBackwardArgs, max_pool_backward);
+  table.average_pool = typed(PoolArgs, average_pool);
+  table.average_pool_backward = typed(PoolBackwardArgs, average_pool_backward);
+}
+
+}  // namespace ranvier::RANVIER_TIER
