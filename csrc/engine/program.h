@@ -50,7 +50,8 @@ class Program {
   const std::shared_ptr<Pool>& pool() const { return pool_; }
   size_t length() const { return calls_.size(); }
   double cost() const { return cost_; }  // of a step, as submit was told
-  // Of each call, in order: nanoseconds of one thread, its chunks, who does it (-1: all), whether threads meet before it.
+  // Of each call, in order: nanoseconds of one thread, its chunks, who does it (-1: all), whether threads meet before
+  // it.
   struct Planned {
     double cost;
     int64_t chunks;

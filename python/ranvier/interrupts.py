@@ -13,10 +13,10 @@ __all__ = ["uninterrupted"]
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT back until the block is through, so that what it does is done whole or not at all.
+    """Hold SIGINT back until the block is through: what it does is done whole or not at all.
 
-    Only the main thread is interrupted by signals; elsewhere, and where the handler is not Python's,
-    this does nothing.
+    Only the main thread is interrupted by signals; elsewhere, and where the handler is not
+    Python's, this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
