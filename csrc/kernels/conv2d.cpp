@@ -1,121 +1,395 @@
 // The convolution. Forward: y = f(x * w + b). Backward, with dz = dy * f'(z) (activation.cpp):
 //   dx[ih, iw, c] = sum of dz[oh, ow, f] w[kh, kw, c, f] over the taps with oh * stride - pad + kh * dilation = ih, ...
 //   dw[kh, kw, c, f] = sum over the pixels of x[oh * stride - pad + kh * dilation, ..., c] dz[oh, ow, f]
-// Zeros around the image are never multiplied: taps that fall outside are left out.
-#include "kernels/activate.h"
+//
+// All three are products of many runs (gemm.h), without a copy of what they read:
+//   y    a tile is some pixels by two vectors of filters. Its sums run over kh, and there over kw and c at once, which
+//        lie one after the other in x; w is packed in panels in the same order.
+//   dx   with a stride of 1 the same with w turned over. With strides, the pixels of dx that share a remainder (a
+//        phase) see every stride-th tap only: each phase is such a convolution with a kernel of its own.
+//   dw   a tile is some channels of one tap by two vectors of filters, and its sums run over the pixels.
+// Zeros around the image are never multiplied: pixels that see the same taps are taken together (spans).
+#include "kernels/correlation.h"
+#include "kernels/gemm.h"
 #include "kernels/tier.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// Where tap k of output o reads; -1 outside the image.
-RANVIER_INLINE int64_t read_at(int64_t o, int64_t k, int64_t stride, int64_t dilation, int64_t pad, int64_t size) {
-  const int64_t i = o * stride - pad + k * dilation;
-  return i >= 0 && i < size ? i : -1;
+// Of one image, one group of channels and one panel of filters.
+template <class T>
+struct Correlation {
+  T* y;
+  const T* x;
+  const T* w;  // a panel: (kernel height, kernel width, channels, panel)
+  const T* bias;
+  Axis down, across;
+  int64_t y_row, y_column, x_row, x_column;  // steps from pixel to pixel
+  int64_t channels, filters;                 // filters: of the panel
+  Activation activation;
+  double alpha;
+};
+
+// Pixels that see the same taps: rows x columns of y. Tiles lie along the side that needs fewer of them.
+template <class T>
+void correlate_span(const Correlation<T>& c, Range rows, Range columns) {
+  const Range kh = c.down.taps(rows.begin), kw = c.across.taps(columns.begin);
+  const int64_t tap = c.channels * kPanel<T>;  // elements of w
+  Tile<T> t;
+  t.runs = {kh.size(), kw.size(), c.down.dilation * c.x_row, c.across.dilation * c.x_column, c.across.kernel * tap,
+            tap};
+  t.depth = c.channels;
+  if (c.across.dilation == 1 && c.channels == c.x_column) {
+    t.runs = {1, kh.size(), 0, t.runs.a_outer, 0, t.runs.b_outer};
+    t.depth = kw.size() * c.channels;
+  }
+  t.b = c.w + (kh.begin * c.across.kernel + kw.begin) * tap;
+  t.b_row = kPanel<T>;
+  t.a_column = 1;
+  t.bias = c.bias;
+  const int64_t vectors = chunks_of(c.filters, kLanes<T>);
+  t.lanes = c.filters - (vectors - 1) * kLanes<T>;
+  t.go_on = false;
+  t.relu = c.activation == Activation::relu;
+
+  const int64_t x_down = c.down.stride * c.x_row, x_across = c.across.stride * c.x_column;
+  const T* x = c.x + (rows.begin * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
+               (columns.begin * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
+  T* y = c.y + rows.begin * c.y_row + columns.begin * c.y_column;
+  const int64_t height = rows.size(), width = columns.size();
+  const bool along = height * chunks_of(width, kRows) <= width * chunks_of(height, kRows);
+  const int64_t length = along ? width : height, lines = along ? height : width;
+  const int64_t tiles = chunks_of(length, kRows);
+  t.a_row = along ? x_across : x_down;
+  t.c_row = along ? c.y_column : c.y_row;
+  for (int64_t line = 0; line < lines; ++line) {
+    for (int64_t i = 0; i < tiles; ++i) {
+      const Range pixels = part(length, i, tiles);
+      t.a = x + line * (along ? x_down : x_across) + pixels.begin * t.a_row;
+      t.c = y + line * (along ? c.y_row : c.y_column) + pixels.begin * t.c_row;
+      tile_of_runs<T>(pixels.size(), vectors, t, true);
+      if (c.activation > Activation::relu) {
+        for (int64_t p = 0; p < pixels.size(); ++p) {
+          apply_row<T>(c.activation, t.c + p * t.c_row, t.c + p * t.c_row, c.filters, c.alpha);
+        }
+      }
+    }
+  }
 }
 
-// Which output reads input i with tap k; -1: none.
-RANVIER_INLINE int64_t read_by(int64_t i, int64_t k, int64_t stride, int64_t dilation, int64_t pad, int64_t outputs) {
-  const int64_t at = i + pad - k * dilation;
-  return at >= 0 && at % stride == 0 && at / stride < outputs ? at / stride : -1;
+template <class T>
+void correlate(const Correlation<T>& c, Range rows, Range columns) {
+  for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) { correlate_span(c, height, width); });
+}
+
+// --- forward and input gradient --------------------------------------------------------------------------------------
+
+// How the pixels of one image are cut into blocks, and the panels into parts where there are few blocks.
+struct ConvBlocks {
+  int64_t down, across, panel_parts, chunks;
+};
+RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t width, int64_t panels,
+                                      int64_t pixel_bytes) {
+  constexpr int64_t kBytes = 256 << 10;  // of what a block reads: some of the second-level cache
+  constexpr int64_t kMost = 448, kFew = 16;
+  const int64_t pixels = clip(kBytes / pixel_bytes, kRows, kMost);
+  ConvBlocks b;
+  b.across = chunks_of(width, pixels);
+  const int64_t columns = chunks_of(width, b.across), rows = clip(pixels / columns, 1, height);
+  b.down = chunks_of(height, rows);
+  b.chunks = batch * b.down * b.across;
+  b.panel_parts = b.chunks < kFew ? clip(chunks_of(kFew, b.chunks > 0 ? b.chunks : 1), 1, panels) : 1;
+  b.chunks *= b.panel_parts;
+  return b;
+}
+
+template <class T>
+RANVIER_INLINE int64_t panels_of(int64_t columns, int64_t groups) {
+  return groups * chunks_of(columns / groups, kPanel<T>);
+}
+
+template <class T>
+RANVIER_INLINE ConvBlocks forward_blocks(const ConvGeometry& g) {
+  return conv_blocks(g.batch, g.out_height, g.out_width, panels_of<T>(g.filters, g.groups),
+                     g.channels * g.stride_height * g.stride_width * static_cast<int64_t>(sizeof(T)));
 }
 
 template <class T>
 void conv(const ConvArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
+  const ConvBlocks blocks = forward_blocks<T>(g);
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
-  const T* bias = static_cast<const T*>(a.bias);
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t image = row / g.out_height, oh = row % g.out_height;
-    const T* x = static_cast<const T*>(a.x) + image * g.height * g.width * g.channels;
-    T* y = static_cast<T*>(a.y) + row * g.out_width * g.filters;
-    for (int64_t pixel = 0; pixel < g.out_width * g.groups; ++pixel) {
-      const int64_t ow = pixel / g.groups, group = pixel % g.groups, f0 = group * filters;
-      for_lanes<T>(f0, f0 + filters, [&](int64_t f, int64_t k) __attribute__((always_inline)) {
-        Vec<T> total = bias ? load_lanes(bias + f, k) : Vec<T>{};
-        for (int64_t tap = 0; tap < g.kernel_height * g.kernel_width; ++tap) {
-          const int64_t kh = tap / g.kernel_width, kw = tap % g.kernel_width;
-          const int64_t ih = read_at(oh, kh, g.stride_height, g.dilation_height, g.pad_top, g.height);
-          const int64_t iw = read_at(ow, kw, g.stride_width, g.dilation_width, g.pad_left, g.width);
-          if (ih < 0 || iw < 0) continue;
-          const T* from = x + (ih * g.width + iw) * g.channels + group * channels;
-          const T* w = static_cast<const T*>(a.w) + tap * channels * g.filters + f;
-          for (int64_t c = 0; c < channels; ++c) {
-            total = fma(splat<T>(from[c]), load_lanes(w + c * g.filters, k), total);
-          }
-        }
-        store_lanes(y + ow * g.filters + f, total, k);
-      });
+  const int64_t panels = chunks_of(filters, kPanel<T>);  // of a group
+  const int64_t panel_size = g.kernel_height * g.kernel_width * channels * kPanel<T>;
+  Correlation<T> c;
+  c.down = down_of(g);
+  c.across = across_of(g);
+  c.y_column = g.filters;
+  c.y_row = g.out_width * g.filters;
+  c.x_column = g.channels;
+  c.x_row = g.width * g.channels;
+  c.channels = channels;
+  c.activation = a.activation;
+  c.alpha = a.alpha;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t block = chunk % (blocks.chunks / blocks.panel_parts);
+    const int64_t image = block / (blocks.down * blocks.across);
+    const Range rows = part(g.out_height, block / blocks.across % blocks.down, blocks.down);
+    const Range columns = part(g.out_width, block % blocks.across, blocks.across);
+    const Range all = part(panels * g.groups, chunk / (blocks.chunks / blocks.panel_parts), blocks.panel_parts);
+    for (int64_t panel = all.begin; panel < all.end; ++panel) {
+      const int64_t group = panel / panels, f = panel % panels * kPanel<T>;
+      c.x = static_cast<const T*>(a.x) + image * g.height * c.x_row + group * channels;
+      c.y = static_cast<T*>(a.y) + image * g.out_height * c.y_row + group * filters + f;
+      c.w = static_cast<const T*>(a.w) + panel * panel_size;
+      c.bias = a.bias ? static_cast<const T*>(a.bias) + group * filters + f : nullptr;
+      c.filters = filters - f < kPanel<T> ? filters - f : kPanel<T>;
+      correlate(c, rows, columns);
     }
-    apply_row<T>(a.activation, y, y, g.out_width * g.filters, a.alpha);
   }
 }
 
+template <class T>
+RANVIER_INLINE ConvBlocks back_blocks(const ConvGeometry& g) {
+  return conv_blocks(g.batch, chunks_of(g.height, g.stride_height), chunks_of(g.width, g.stride_width),
+                     panels_of<T>(g.channels, g.groups), g.filters * static_cast<int64_t>(sizeof(T)));
+}
+
+// Blocks are of j, in each phase.
 template <class T>
 void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
+  const ConvBlocks blocks = back_blocks<T>(g);
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t image = row / g.height, ih = row % g.height;
-    const T* dy = static_cast<const T*>(a.dy) + image * g.out_height * g.out_width * g.filters;
-    T* dx = static_cast<T*>(a.dx) + row * g.width * g.channels;
-    for (int64_t i = 0; i < g.width * g.channels; ++i) {
-      const int64_t iw = i / g.channels, channel = i % g.channels;
-      const int64_t group = channel / channels, c = channel % channels;
-      T total = a.bias ? static_cast<const T*>(a.bias)[channel] : T(0);
-      for (int64_t tap = 0; tap < g.kernel_height * g.kernel_width; ++tap) {
-        const int64_t kh = tap / g.kernel_width, kw = tap % g.kernel_width;
-        const int64_t oh = read_by(ih, kh, g.stride_height, g.dilation_height, g.pad_top, g.out_height);
-        const int64_t ow = read_by(iw, kw, g.stride_width, g.dilation_width, g.pad_left, g.out_width);
-        if (oh < 0 || ow < 0) continue;
-        const T* from = dy + (oh * g.out_width + ow) * g.filters + group * filters;
-        const T* w = static_cast<const T*>(a.w) + (tap * channels + c) * g.filters + group * filters;
-        total += sum<T>(filters, [=](int64_t f, int64_t k) __attribute__((always_inline)) {
-          return load_lanes(from + f, k) * load_lanes(w + f, k);
-        });
+  const int64_t panels = chunks_of(channels, kPanel<T>);  // of a group
+  const int64_t panel_size = g.kernel_height * g.kernel_width * filters * kPanel<T>;
+  const int64_t dx_row = g.width * g.channels, height = chunks_of(g.height, g.stride_height);
+  Correlation<T> c;
+  c.y_column = g.stride_width * g.channels;
+  c.y_row = g.stride_height * dx_row;
+  c.x_column = g.filters;
+  c.x_row = g.out_width * g.filters;
+  c.channels = filters;
+  c.activation = a.activation;
+  c.alpha = a.alpha;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t block = chunk % (blocks.chunks / blocks.panel_parts);
+    const int64_t image = block / (blocks.down * blocks.across);
+    const Range rows = part(height, block / blocks.across % blocks.down, blocks.down);
+    const Range columns = part(chunks_of(g.width, g.stride_width), block % blocks.across, blocks.across);
+    const Range all = part(panels * g.groups, chunk / (blocks.chunks / blocks.panel_parts), blocks.panel_parts);
+    for (int64_t phase = 0; phase < g.stride_height * g.stride_width; ++phase) {
+      const int64_t row = phase / g.stride_width, column = phase % g.stride_width;
+      const Phase down = phase_of(down_of(g), g.out_height, row), across = phase_of(across_of(g), g.out_width, column);
+      c.down = down.axis;
+      c.across = across.axis;
+      const int64_t before = down.before * g.kernel_width + down.taps * across.before;
+      for (int64_t panel = all.begin; panel < all.end; ++panel) {
+        const int64_t group = panel / panels, channel = panel % panels * kPanel<T>;
+        c.x = static_cast<const T*>(a.dy) + image * g.out_height * c.x_row + group * filters;
+        c.y = static_cast<T*>(a.dx) + (image * g.height + row) * dx_row + column * g.channels + group * channels +
+              channel;
+        c.w = static_cast<const T*>(a.w) + panel * panel_size + before * filters * kPanel<T>;
+        c.bias = a.bias ? static_cast<const T*>(a.bias) + group * channels + channel : nullptr;
+        c.filters = channels - channel < kPanel<T> ? channels - channel : kPanel<T>;
+        correlate(c, {rows.begin, rows.end < down.inputs ? rows.end : down.inputs},
+                  {columns.begin, columns.end < across.inputs ? columns.end : across.inputs});
       }
-      dx[i] = total;
     }
-    apply_row<T>(a.activation, dx, dx, g.width * g.channels, a.alpha);
+  }
+}
+
+// Chunks: (panel, tap).
+template <class T>
+void conv_pack(const ConvPackArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
+  const int64_t depth = a.back ? filters : channels, width = a.back ? channels : filters;
+  const int64_t panels = chunks_of(width, kPanel<T>), taps = g.kernel_height * g.kernel_width;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t panel = chunk / taps, tap = chunk % taps, group = panel / panels, first = panel % panels * kPanel<T>;
+    const int64_t columns = width - first < kPanel<T> ? width - first : kPanel<T>;
+    const T* w = static_cast<const T*>(a.w) + tap * channels * g.filters + group * filters;
+    T* to = static_cast<T*>(a.packed) + panel * taps * depth * kPanel<T>;
+    if (!a.back) {
+      pack_panel(to + tap * depth * kPanel<T>, w + first, g.filters, columns, depth, false);
+      continue;
+    }
+    // where the tap comes in its phases, which are turned over
+    const int64_t kh = tap / g.kernel_width, kw = tap % g.kernel_width;
+    const auto phase_with = [](const Axis& axis, int64_t k) __attribute__((always_inline)) {
+      const int64_t rest = (k * axis.dilation - axis.pad) % axis.stride;
+      return phase_of(axis, 0, rest < 0 ? rest + axis.stride : rest);
+    };
+    const Phase down = phase_with(down_of(g), kh), across = phase_with(across_of(g), kw);
+    const int64_t row = down.taps - 1 - (kh - down.first) / down.step;
+    const int64_t column = across.taps - 1 - (kw - across.first) / across.step;
+    const int64_t place = down.before * g.kernel_width + down.taps * across.before + row * across.taps + column;
+    pack_panel(to + place * depth * kPanel<T>, w + first * g.filters, g.filters, columns, depth, true);
+  }
+}
+
+// --- kernel gradient -------------------------------------------------------------------------------------------------
+
+// Pixels are taken in blocks of a size that the caches like: some images, or some rows of one, or a part of a row.
+struct PixelBlocks {
+  int64_t images, down, across, blocks;  // images of a block; blocks in an image; all
+};
+RANVIER_INLINE PixelBlocks pixel_blocks(const ConvGeometry& g, int64_t pixels) {
+  PixelBlocks b;
+  b.across = chunks_of(g.out_width, pixels);
+  b.down = chunks_of(g.out_height, clip(pixels / chunks_of(g.out_width, b.across), 1, g.out_height));
+  b.images =
+      b.down == 1 && b.across == 1 ? clip(pixels / (g.out_height * g.out_width), 1, g.batch > 0 ? g.batch : 1) : 1;
+  b.blocks = chunks_of(g.batch, b.images) * b.down * b.across;
+  return b;
+}
+
+// The dw tiles: of one tap, `rows` tiles of channels by panels of filters.
+template <class T>
+struct GradientPlan {
+  PixelBlocks pixels;
+  int64_t rows, panels, tiles, splits;
+};
+constexpr int64_t kGradientPixels = 256;
+template <class T>
+RANVIER_INLINE GradientPlan<T> gradient_plan(const ConvGeometry& g) {
+  constexpr int64_t kSplitBytes = 1 << 20, kMost = 8;
+  GradientPlan<T> p;
+  p.pixels = pixel_blocks(g, kGradientPixels);
+  p.rows = chunks_of(g.channels / g.groups, kRows);
+  p.panels = panels_of<T>(g.filters, g.groups);
+  p.tiles = g.kernel_height * g.kernel_width * p.rows * p.panels;
+  const int64_t bytes =
+      g.kernel_height * g.kernel_width * (g.channels / g.groups) * g.filters * static_cast<int64_t>(sizeof(T));
+  p.splits =
+      clip(kSplitBytes / bytes, 1, p.pixels.blocks < kMost ? (p.pixels.blocks > 0 ? p.pixels.blocks : 1) : kMost);
+  return p;
+}
+
+// Tiles [begin, end) of dw, over one block of pixels.
+template <class T>
+void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, int64_t block, int64_t begin,
+                    int64_t end, bool go_on) {
+  const ConvGeometry& g = a.g;
+  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
+  const int64_t per_image = p.pixels.down * p.pixels.across, panels = chunks_of(filters, kPanel<T>);
+  const int64_t image = block / per_image * p.pixels.images;
+  const int64_t images = g.batch - image < p.pixels.images ? g.batch - image : p.pixels.images;
+  const Range rows = part(g.out_height, block % per_image / p.pixels.across, p.pixels.down);
+  const Range columns = part(g.out_width, block % p.pixels.across, p.pixels.across);
+  const Axis down = down_of(g), across = across_of(g);
+  Tile<T> t;
+  t.bias = nullptr;
+  t.relu = false;
+  t.go_on = go_on;
+  t.a_row = 1;
+  t.a_column = g.stride_width * g.channels;
+  t.b_row = g.filters;
+  t.c_row = g.filters;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t row = i % p.rows, kw = i / p.rows % g.kernel_width;
+    const int64_t kh = i / (p.rows * g.kernel_width) % g.kernel_height;
+    const int64_t panel = i / (p.rows * g.kernel_width * g.kernel_height);
+    const int64_t group = panel / panels, f = panel % panels * kPanel<T>;
+    const Range lanes = part(channels, row, p.rows);
+    Range oh = down.outputs_of(kh, g.out_height), ow = across.outputs_of(kw, g.out_width);
+    oh = {clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
+    ow = {clip(ow.begin, columns.begin, columns.end), clip(ow.end, columns.begin, columns.end)};
+    t.c = dw + ((kh * g.kernel_width + kw) * channels + lanes.begin) * g.filters + group * filters + f;
+    const int64_t left = filters - f < kPanel<T> ? filters - f : kPanel<T>, vectors = chunks_of(left, kLanes<T>);
+    t.lanes = left - (vectors - 1) * kLanes<T>;
+    const int64_t ih = oh.begin * down.stride - down.pad + kh * down.dilation;
+    const int64_t iw = ow.begin * across.stride - across.pad + kw * across.dilation;
+    t.a = static_cast<const T*>(a.x) + ((image * g.height + ih) * g.width + iw) * g.channels + group * channels +
+          lanes.begin;
+    t.b = static_cast<const T*>(a.dy) + ((image * g.out_height + oh.begin) * g.out_width + ow.begin) * g.filters +
+          group * filters + f;
+    t.depth = ow.size();
+    t.runs = {images,
+              oh.size(),
+              g.height * g.width * g.channels,
+              down.stride * g.width * g.channels,
+              g.out_height * g.out_width * g.filters,
+              g.out_width * g.filters};
+    tile_of_runs<T>(lanes.size(), vectors, t, false);
+  }
+}
+
+// Chunks: (split, tile). Whoever has several tiles of a split takes them through the pixels together.
+template <class T>
+void conv_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const GradientPlan<T> p = gradient_plan<T>(g);
+  const int64_t size = g.kernel_height * g.kernel_width * (g.channels / g.groups) * g.filters;
+  while (begin < end) {
+    const int64_t split = begin / p.tiles, stop = (split + 1) * p.tiles < end ? (split + 1) * p.tiles : end;
+    const Range blocks = part(p.pixels.blocks, split, p.splits);
+    bool go_on = a.accumulate;
+    int64_t block = blocks.begin;
+    do {  // no pixels at all still write zeros
+      if (block < blocks.end || !go_on) {
+        gradient_block(a, p, static_cast<T*>(a.dw) + split * size, block, begin - split * p.tiles,
+                       stop - split * p.tiles, go_on);
+      }
+      go_on = true;
+    } while (++block < blocks.end);
+    begin = stop;
   }
 }
 
 template <class T>
-void conv_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_t end) {
-  const ConvGeometry& g = a.g;
-  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t tap = row / channels, c = row % channels;
-    const int64_t kh = tap / g.kernel_width, kw = tap % g.kernel_width;
-    T* dw = static_cast<T*>(a.dw) + row * g.filters;
-    for (int64_t group = 0; group < g.groups; ++group) {
-      for_lanes<T>(group * filters, (group + 1) * filters, [&](int64_t f, int64_t k) __attribute__((always_inline)) {
-        Vec<T> total = a.accumulate ? load_lanes(dw + f, k) : Vec<T>{};
-        for (int64_t r = 0; r < g.batch * g.out_height; ++r) {
-          const int64_t image = r / g.out_height, oh = r % g.out_height;
-          const int64_t ih = read_at(oh, kh, g.stride_height, g.dilation_height, g.pad_top, g.height);
-          if (ih < 0) continue;
-          for (int64_t ow = 0; ow < g.out_width; ++ow) {
-            const int64_t iw = read_at(ow, kw, g.stride_width, g.dilation_width, g.pad_left, g.width);
-            if (iw < 0) continue;
-            const T x = static_cast<const T*>(
-                a.x)[((image * g.height + ih) * g.width + iw) * g.channels + group * channels + c];
-            const T* dy = static_cast<const T*>(a.dy) + (r * g.out_width + ow) * g.filters + f;
-            total = fma(splat<T>(x), load_lanes(dy, k), total);
-          }
-        }
-        store_lanes(dw + f, total, k);
-      });
+void part_sums(const PartSumsArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kL = kLanes<T>, kWide = 4 * kL;
+  for (int64_t i = begin; i < end; ++i) {
+    const Range rows = part(a.rows, i, a.parts);
+    const T* x = static_cast<const T*>(a.x);
+    T* y = static_cast<T*>(a.y) + i * a.columns;
+    int64_t c = 0;
+    for (; c + kWide <= a.columns; c += kWide) {
+      Vec<T> total[4] = {};
+      for (int64_t r = rows.begin; r < rows.end; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) total[v] += load(x + r * a.columns + c + v * kL);
+      }
+      for (int v = 0; v < 4; ++v) store(y + c + v * kL, total[v]);
     }
+    for_lanes<T>(c, a.columns, [&](int64_t j, int64_t k) __attribute__((always_inline)) {
+      Vec<T> total = {};
+      for (int64_t r = rows.begin; r < rows.end; ++r) total += load_lanes(x + r * a.columns + j, k);
+      store_lanes(y + j, total, k);
+    });
   }
+}
+
+template <class T>
+ConvPlan conv_plan(const ConvGeometry& g) {
+  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
+  const int64_t taps = g.kernel_height * g.kernel_width;
+  const int64_t panels = panels_of<T>(g.filters, g.groups), panels_back = panels_of<T>(g.channels, g.groups);
+  const GradientPlan<T> gradient = gradient_plan<T>(g);
+  ConvPlan p;
+  p.packed = panels * taps * channels * kPanel<T>;
+  p.pack_chunks = panels * taps;
+  p.packed_back = panels_back * taps * filters * kPanel<T>;
+  p.pack_back_chunks = panels_back * taps;
+  p.chunks = forward_blocks<T>(g).chunks;
+  p.back_chunks = back_blocks<T>(g).chunks;
+  p.splits = gradient.splits;
+  p.gradient_chunks = gradient.tiles * gradient.splits;
+  return p;
 }
 
 }  // namespace
 
 void fill_conv2d(KernelTable& table) {
+  table.conv_plan[0] = conv_plan<float>;
+  table.conv_plan[1] = conv_plan<double>;
+  table.conv_pack = typed(ConvPackArgs, conv_pack);
   table.conv = typed(ConvArgs, conv);
   table.conv_input_gradient = typed(ConvInputGradientArgs, conv_input_gradient);
   table.conv_kernel_gradient = typed(ConvKernelGradientArgs, conv_kernel_gradient);
+  table.part_sums = typed(PartSumsArgs, part_sums);
 }
 
 }  // namespace ranvier::RANVIER_TIER

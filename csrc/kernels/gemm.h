@@ -73,6 +73,11 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   return b;
 }
 
+// Where the products of a tile are, if they are not one run: `outer` times `inner` runs of `depth`, these steps apart.
+struct Runs {
+  int64_t outer, inner, a_outer, a_inner, b_outer, b_inner;
+};
+
 // Where a tile reads and writes.
 template <class T>
 struct Tile {
@@ -88,10 +93,11 @@ struct Tile {
   const T* c_next = nullptr;  // the next tile's C, to be in the cache by then; null: unknown
   const T* ahead = nullptr;   // what to ask for meanwhile: ahead_step elements further at each p; null: nothing
   int64_t ahead_step = 0;
+  Runs runs = {};  // of a tile of many
 };
 
 // `padded`: B's rows may be read beyond `lanes`.
-template <class T, int rows, int vectors, bool keep = false>
+template <class T, int rows, int vectors, bool keep = false, bool many = false>
 void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
   const int64_t a_row = t.a_row, a_column = t.a_column, b_row = t.b_row, lanes = t.lanes;
@@ -127,12 +133,10 @@ void tile(const Tile<T>& t, bool padded) {
     }
   }
 
-  const auto steps = [&](auto last) __attribute__((always_inline)) {
-    const T* a = t.a;
-    const T* b = t.b;
-    const T* ahead = t.ahead ? t.ahead : t.b;
-    const int64_t ahead_step = t.ahead_step;
-    T* kept = t.kept;
+  const T* ahead = t.ahead ? t.ahead : t.b;
+  const int64_t ahead_step = t.ahead_step;
+  T* kept = t.kept;
+  const auto run = [&](const T* a, const T* b, auto last) __attribute__((always_inline)) {
     for (int64_t p = 0; p < t.depth; ++p, a += a_column, b += b_row, ahead += ahead_step) {
       __builtin_prefetch(ahead, 0, 2);
       Vec<T> bv[vectors];
@@ -149,6 +153,14 @@ void tile(const Tile<T>& t, bool padded) {
         const Vec<T> av = splat<T>(a[i * a_row]);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
+      }
+    }
+  };
+  const auto steps = [&](auto last) __attribute__((always_inline)) {
+    if constexpr (!many) return run(t.a, t.b, last);
+    for (int64_t i = 0; i < t.runs.outer; ++i) {
+      for (int64_t j = 0; j < t.runs.inner; ++j) {
+        run(t.a + i * t.runs.a_outer + j * t.runs.a_inner, t.b + i * t.runs.b_outer + j * t.runs.b_inner, last);
       }
     }
   };
@@ -175,12 +187,12 @@ void tile(const Tile<T>& t, bool padded) {
 }
 
 // The tile of `rows` rows and `vectors` vectors, found at run time.
-template <class T, int vectors, int rows, bool keep = false>
+template <class T, int vectors, int rows, bool keep = false, bool many = false>
 RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (rows > 1) {
-    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1, keep>(wanted, t, padded);
+    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1, keep, many>(wanted, t, padded);
   }
-  tile<T, rows, vectors, keep>(t, padded);
+  tile<T, rows, vectors, keep, many>(t, padded);
 }
 template <class T, int rows, int vectors>
 RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
@@ -201,6 +213,12 @@ void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
 template <class T>
 void tile_that_keeps(int64_t rows, const Tile<T>& t) {
   tile_of_rows<T, 2, kRows, true>(rows, t, false);
+}
+// A tile of many runs, of one or two vectors.
+template <class T>
+void tile_of_runs(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
+  if (vectors == 2) return tile_of_rows<T, 2, kRows, false, true>(rows, t, padded);
+  tile_of_rows<T, 1, kRows, false, true>(rows, t, padded);
 }
 
 // A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
@@ -363,38 +381,46 @@ int64_t matmul_chunks(const MatmulArgs& g) {
   return blocks.groups * blocks.panels;
 }
 
-// B in panels: panel j holds columns j * width.. of B, row after row, filled up with zeros. Chunks: a panel.
+// A panel of B: k rows of `columns` columns, filled up with zeros. B's rows are `step` apart, or its columns if it is
+// transposed.
+template <class T>
+void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, bool transposed) {
+  constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
+  if (!transposed) {
+    for (int64_t p = 0; p < k; ++p) {
+      const T* from = b + p * step;
+      for (int64_t v = 0; v < 2; ++v) {
+        __builtin_prefetch(from + kAhead * step + v * kL);
+        const int64_t left = columns - v * kL;
+        store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
+      }
+    }
+    return;
+  }
+  for (int64_t v = 0; v < 2; ++v) {
+    for (int64_t p = 0; p < k; p += kL) {  // a square: kL columns by kL values of p
+      const int64_t depth = k - p < kL ? k - p : kL;
+      Vec<T> square[kL];
+#pragma GCC unroll 16
+      for (int64_t c = 0; c < kL; ++c) {
+        const int64_t j = v * kL + c;
+        square[c] = j < columns ? load_lanes(b + j * step + p, depth) : Vec<T>{};
+      }
+      transpose_square<T>(square);
+      for (int64_t q = 0; q < depth; ++q) store(to + (p + q) * width + v * kL, square[q]);
+    }
+  }
+}
+
+// B in panels: panel j holds columns j * width.. of B, row after row. Chunks: a panel.
 template <class T>
 void pack(const PackArgs& g, int64_t begin, int64_t end) {
-  constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
-  const T* b = static_cast<const T*>(g.b);
+  constexpr int64_t width = kPanel<T>;
   for (int64_t panel = begin; panel < end; ++panel) {
-    T* to = static_cast<T*>(g.packed) + panel * width * g.k;
     const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
-    if (!g.transposed) {
-      for (int64_t p = 0; p < g.k; ++p) {
-        const T* from = b + p * g.n + column;
-        for (int64_t v = 0; v < 2; ++v) {
-          __builtin_prefetch(from + kAhead * g.n + v * kL);
-          const int64_t left = columns - v * kL;
-          store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
-        }
-      }
-      continue;
-    }
-    for (int64_t v = 0; v < 2; ++v) {
-      for (int64_t p = 0; p < g.k; p += kL) {  // a square: kL columns by kL values of p
-        const int64_t depth = g.k - p < kL ? g.k - p : kL;
-        Vec<T> square[kL];
-#pragma GCC unroll 16
-        for (int64_t c = 0; c < kL; ++c) {
-          const int64_t j = v * kL + c;
-          square[c] = j < columns ? load_lanes(b + (column + j) * g.k + p, depth) : Vec<T>{};
-        }
-        transpose_square<T>(square);
-        for (int64_t q = 0; q < depth; ++q) store(to + (p + q) * width + v * kL, square[q]);
-      }
-    }
+    pack_panel(static_cast<T*>(g.packed) + column * g.k,
+               static_cast<const T*>(g.b) + (g.transposed ? column * g.k : column), g.transposed ? g.k : g.n, columns,
+               g.k, g.transposed);
   }
 }
 

@@ -359,36 +359,63 @@ struct ConvGeometry {
   int64_t groups;
 };
 
-// y = activation(x * w + bias). Chunks: one row of y.
+// How the kernels below cut a convolution, by its shapes alone.
+struct ConvPlan {
+  int64_t packed, pack_chunks;            // elements of w in panels, for conv
+  int64_t packed_back, pack_back_chunks;  // and for conv_input_gradient
+  int64_t chunks, back_chunks;            // of conv and conv_input_gradient
+  int64_t splits, gradient_chunks;        // of conv_kernel_gradient
+};
+
+// w in panels: for conv of filters, for conv_input_gradient of channels. Chunks: the plan's.
+struct ConvPackArgs {
+  void* packed;   // T, the plan's size
+  const void* w;  // T (kernel_height, kernel_width, channels / groups, filters)
+  ConvGeometry g;
+  bool back;
+};
+
+// y = activation(x * w + bias). Chunks: the plan's.
 struct ConvArgs {
   void* y;           // T (batch, out_height, out_width, filters)
   const void* x;     // T (batch, height, width, channels)
-  const void* w;     // T (kernel_height, kernel_width, channels / groups, filters)
+  const void* w;     // in panels
   const void* bias;  // T (filters) or null
   ConvGeometry g;
   Activation activation;  // any but softmax
   double alpha;
 };
 
-// dx: each dy goes back to what its y has read; with bias and activation it is the transposed convolution. Chunks: one
-// row of dx.
+// dx: each dy goes back to what its y has read; with bias and activation it is the transposed convolution. Chunks: the
+// plan's.
 struct ConvInputGradientArgs {
   void* dx;          // T (batch, height, width, channels)
   const void* dy;    // T (batch, out_height, out_width, filters)
-  const void* w;     // T (kernel_height, kernel_width, channels / groups, filters)
+  const void* w;     // in panels
   const void* bias;  // T (channels) or null
   ConvGeometry g;
   Activation activation;  // any but softmax
   double alpha;
 };
 
-// dw = sum over all y of (what it read) dy, or dw += it. Chunks: one row of dw, of the filters.
+// dw = sum over all y of (what it read) dy, or dw += it. The pixels are split into `splits` parts, and each has its own
+// dw. Chunks: the plan's.
 struct ConvKernelGradientArgs {
-  void* dw;        // T (kernel_height, kernel_width, channels / groups, filters)
+  void* dw;        // T (splits, kernel_height, kernel_width, channels / groups, filters)
   const void* x;   // T (batch, height, width, channels)
   const void* dy;  // T (batch, out_height, out_width, filters)
   ConvGeometry g;
   bool accumulate;
+};
+
+// The depthwise kernels have the same arguments. There w is not packed, and with M filters for each channel the last
+// axis of w, bias, y and dy is in the order (M, channels).
+
+// y[i] = sum of the i-th part of the rows of x. Chunks: parts.
+struct PartSumsArgs {
+  void* y;        // T (parts, columns)
+  const void* x;  // T (rows, columns)
+  int64_t rows, columns, parts;
 };
 
 // --- winograd --------------------------------------------------------------------------------------------------------
@@ -568,7 +595,10 @@ struct KernelTable {
   Kernel copy_rows;
   int64_t peak_flops[2];  // of one step of a chunk, by DType
   TypedKernel peak, triad;
-  TypedKernel conv, conv_input_gradient, conv_kernel_gradient;
+  ConvPlan (*conv_plan[2])(const ConvGeometry&);
+  TypedKernel conv_pack, conv, conv_input_gradient, conv_kernel_gradient, part_sums;
+  ConvPlan (*depthwise_plan[2])(const ConvGeometry&);
+  TypedKernel depthwise, depthwise_input_gradient, depthwise_kernel_gradient;
   Kernel transpose;
   WinogradPlan (*winograd_plan[2])(const ConvGeometry&);  // by DType
   TypedKernel winograd, winograd_kernel, winograd_gradient, winograd_sum;

@@ -31,6 +31,7 @@ void fill(KernelTable& table) {
   fill_optimizers(table);
   fill_yardstick(table);
   fill_conv2d(table);
+  fill_depthwise(table);
   fill_transpose(table);
   fill_winograd(table);
   fill_augment(table);

@@ -19,6 +19,7 @@ void fill_merge(KernelTable& table);
 void fill_metrics(KernelTable& table);
 void fill_optimizers(KernelTable& table);
 void fill_conv2d(KernelTable& table);
+void fill_depthwise(KernelTable& table);
 void fill_transpose(KernelTable& table);
 void fill_augment(KernelTable& table);
 void fill_yardstick(KernelTable& table);

@@ -237,34 +237,132 @@ double cost_of(const Tensor& like, const ConvGeometry& g) {
   return (like.dtype == DType::f64 ? 2 : 1) * (products / 30 + (inputs + outputs) / 10);
 }
 
+// The ways to compute it.
+enum class Algorithm { direct, depthwise };
+Algorithm algorithm(const ConvGeometry& g) {
+  if (g.groups == g.channels && g.channels > g.filters / g.channels) return Algorithm::depthwise;
+  return Algorithm::direct;
+}
+
+// A kernel of one pixel with stride 1 mixes channels only: all pixels are one row.
+ConvGeometry simplest(const ConvGeometry& g) {
+  const bool one = g.kernel_height == 1 && g.kernel_width == 1 && g.stride_height == 1 && g.stride_width == 1;
+  if (!one || g.out_height != g.height || g.out_width != g.width) return g;
+  ConvGeometry row = g;
+  row.batch = row.height = row.out_height = 1;
+  row.width = row.out_width = g.batch * g.height * g.width;
+  return g.batch == 0 ? g : row;
+}
+
+ConvPlan plan_of(const Tensor& like, const ConvGeometry& g) {
+  const int wide = like.dtype == DType::f64;
+  const KernelTable& k = engine::kernels();
+  return algorithm(g) == Algorithm::depthwise ? k.depthwise_plan[wide](g) : k.conv_plan[wide](g);
+}
+
+// y (rows, b, a) = x (rows, a, b)
+void exchange_axes(const Tensor& y, const Tensor& x, int64_t a, int64_t b) {
+  const int64_t rows = x.size() / (a * b);
+  const TransposeArgs args = {y.data, x.data, {rows, b, a}, {a * b, 1, b}, 3, 1, bytes_of(x.dtype)};
+  run(engine::kernels().transpose, args, rows * chunks_of(b, kTurn), static_cast<double>(x.size()) * 0.3);
+}
+
+// The depthwise kernels want (multiplier, channels) where the op has (channels, multiplier).
+struct Multiplied {
+  int64_t channels, multiplier;
+  explicit Multiplied(const ConvGeometry& g) : channels(g.channels), multiplier(g.filters / g.channels) {}
+  Tensor in(const Tensor& t) const {
+    if (!t || multiplier == 1) return t;
+    const Tensor turned = scratch(t.dtype, t.shape);
+    exchange_axes(turned, t, channels, multiplier);
+    return turned;
+  }
+  Tensor place(const Tensor& t) const { return multiplier == 1 ? t : scratch(t.dtype, t.shape); }
+  void out(const Tensor& t, const Tensor& turned) const {
+    if (multiplier > 1) exchange_axes(t, turned, multiplier, channels);
+  }
+};
+
+Tensor packed(const Tensor& w, const ConvGeometry& g, const ConvPlan& plan, bool back) {
+  const Tensor panels = scratch(w.dtype, {back ? plan.packed_back : plan.packed});
+  run(engine::kernels().conv_pack, w.dtype, ConvPackArgs{panels.data, w.data, g, back},
+      back ? plan.pack_back_chunks : plan.pack_chunks, static_cast<double>(w.size()) * 0.15);
+  return panels;
+}
+
 // y = f(x * w + b) of the convolution
-void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
-              double alpha) {
-  if (winograd_pays(x, g)) return winograd(y, x, w, b, g, f, alpha);
-  run(engine::kernels().conv, x.dtype, ConvArgs{y.data, x.data, w.data, b ? b.data : nullptr, g, f, alpha},
-      g.batch * g.out_height, cost_of(x, g));
+void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& geometry,
+              Activation f, double alpha) {
+  if (winograd_pays(x, geometry)) return winograd(y, x, w, b, geometry, f, alpha);
+  const ConvGeometry g = simplest(geometry);
+  const ConvPlan plan = plan_of(x, g);
+  if (algorithm(g) == Algorithm::depthwise) {
+    const Multiplied order(g);
+    const Tensor weights = order.in(w), bias = order.in(b), turned = order.place(y);
+    run(engine::kernels().depthwise, x.dtype,
+        ConvArgs{turned.data, x.data, weights.data, b ? bias.data : nullptr, g, f, alpha}, plan.chunks, cost_of(x, g));
+    return order.out(y, turned);
+  }
+  const Tensor panels = packed(w, g, plan, false);
+  run(engine::kernels().conv, x.dtype, ConvArgs{y.data, x.data, panels.data, b ? b.data : nullptr, g, f, alpha},
+      plan.chunks, cost_of(x, g));
 }
 
 // dx, f and b for the transposed convolution
-void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b, const ConvGeometry& g,
+void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b, const ConvGeometry& geometry,
                    Activation f, double alpha) {
-  if (winograd_pays(dy, g)) return winograd_input_gradient(dx, dy, w, b, g, f, alpha);
+  if (winograd_pays(dy, geometry)) return winograd_input_gradient(dx, dy, w, b, geometry, f, alpha);
+  const ConvGeometry g = simplest(geometry);
+  const ConvPlan plan = plan_of(dy, g);
+  if (algorithm(g) == Algorithm::depthwise) {
+    const Multiplied order(g);
+    const Tensor weights = order.in(w), turned = order.in(dy);
+    return run(engine::kernels().depthwise_input_gradient, dy.dtype,
+               ConvInputGradientArgs{dx.data, turned.data, weights.data, b ? b.data : nullptr, g, f, alpha},
+               plan.back_chunks, cost_of(dy, g));
+  }
+  const Tensor panels = packed(w, g, plan, true);
   run(engine::kernels().conv_input_gradient, dy.dtype,
-      ConvInputGradientArgs{dx.data, dy.data, w.data, b ? b.data : nullptr, g, f, alpha}, g.batch * g.height,
+      ConvInputGradientArgs{dx.data, dy.data, panels.data, b ? b.data : nullptr, g, f, alpha}, plan.back_chunks,
       cost_of(dy, g));
 }
 
+// y (+)= sum of the parts that kernels have left side by side
+void add_parts(const Tensor& y, const Tensor& parts, bool add) {
+  run(engine::kernels().column_sum, y.dtype,
+      ColumnSumArgs{y.data, parts.data, parts.size() / std::max<int64_t>(y.size(), 1), y.size(), add},
+      chunks_of(y.size(), kColumns), static_cast<double>(parts.size()) * 0.2);
+}
+
 // dw (+)= its gradient
-void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& g, bool add) {
-  if (winograd_pays(x, g)) return winograd_kernel_gradient(dw, x, dy, g, add);
-  run(engine::kernels().conv_kernel_gradient, x.dtype, ConvKernelGradientArgs{dw.data, x.data, dy.data, g, add},
-      g.kernel_height * g.kernel_width * (g.channels / g.groups), cost_of(x, g));
+void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& geometry, bool add) {
+  if (winograd_pays(x, geometry)) return winograd_kernel_gradient(dw, x, dy, geometry, add);
+  const ConvGeometry g = simplest(geometry);
+  const ConvPlan plan = plan_of(x, g);
+  if (algorithm(g) == Algorithm::depthwise) {
+    const Multiplied order(g);
+    const Tensor turned = order.in(dy), parts = scratch(dw.dtype, {plan.splits, dw.size()});
+    run(engine::kernels().depthwise_kernel_gradient, x.dtype,
+        ConvKernelGradientArgs{parts.data, x.data, turned.data, g, false}, plan.gradient_chunks, cost_of(x, g));
+    const Tensor right = order.place(parts);
+    order.out(right, parts);
+    return add_parts(dw, right, add);
+  }
+  const bool whole = plan.splits == 1;
+  const Tensor parts = whole ? dw : scratch(dw.dtype, {plan.splits, dw.size()});
+  run(engine::kernels().conv_kernel_gradient, x.dtype,
+      ConvKernelGradientArgs{parts.data, x.data, dy.data, g, whole && add}, plan.gradient_chunks, cost_of(x, g));
+  if (!whole) add_parts(dw, parts, add);
 }
 
 // db (+)= sum over all pixels
 void bias_gradient(const Tensor& db, const Tensor& dz, bool add) {
-  run(engine::kernels().column_sum, dz.dtype, ColumnSumArgs{db.data, dz.data, dz.rows(), dz.columns(), add},
-      chunks_of(dz.columns(), kColumns), static_cast<double>(dz.size()) * 0.2);
+  constexpr int64_t kRows = 512, kMost = 64;
+  const int64_t parts = std::clamp<int64_t>(dz.rows() / kRows, 1, kMost);
+  const Tensor sums = scratch(dz.dtype, {parts, dz.columns()});
+  run(engine::kernels().part_sums, dz.dtype, PartSumsArgs{sums.data, dz.data, dz.rows(), dz.columns(), parts}, parts,
+      static_cast<double>(dz.size()) * 0.1);
+  add_parts(db, sums, add);
 }
 
 void forward_of(const Face& face, const Tensor& y, const Operands& o, Activation f, double alpha) {

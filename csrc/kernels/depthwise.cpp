@@ -1,0 +1,294 @@
+// The depthwise convolution: each channel by itself, M filters for each. Vectors are of channels, so here w and y have
+// their last axis in the order (M, channels), whatever the op is given.
+//
+// A register holds the sum of one pixel; for each tap it takes one vector of w and multiplies it by those of several
+// pixels. Everything else is as in conv2d.cpp.
+#include "kernels/activate.h"
+#include "kernels/correlation.h"
+#include "kernels/tier.h"
+
+namespace ranvier::RANVIER_TIER {
+namespace {
+
+// Of one image: y's pixel is the sum over parts and taps of x * w. Forward has one part; the input gradient sums over
+// M.
+template <class T>
+struct DepthwiseImage {
+  T* y;
+  const T* x;
+  const T* w;
+  const T* bias;
+  Axis down, across;
+  int64_t y_row, y_column, x_row, x_column, w_row, w_column;  // steps from pixel to pixel, and from tap to tap
+  int64_t parts, x_part, w_part;
+  int64_t channels;
+  Activation activation;
+  double alpha;
+};
+
+// Some pixels side by side that see the same taps: y, x and w are the first's.
+template <class T, int pixels>
+void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, int64_t rows, int64_t columns) {
+  const int64_t x_down = c.down.dilation * c.x_row, x_across = c.across.dilation * c.x_column;
+  const int64_t next = c.across.stride * c.x_column;
+  for_lanes<T>(0, c.channels, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
+    Vec<T> sum[pixels];
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; ++p) sum[p] = c.bias ? load_lanes(c.bias + i, k) : Vec<T>{};
+    for (int64_t part = 0; part < c.parts; ++part) {
+      for (int64_t row = 0; row < rows; ++row) {
+        const T* from = x + i + part * c.x_part + row * x_down;
+        const T* weight = w + i + part * c.w_part + row * c.w_row;
+        for (int64_t column = 0; column < columns; ++column, from += x_across, weight += c.w_column) {
+          const Vec<T> factor = load_lanes(weight, k);
+#pragma GCC unroll 8
+          for (int p = 0; p < pixels; ++p) sum[p] = fma(load_lanes(from + p * next, k), factor, sum[p]);
+        }
+      }
+    }
+    const bool relu = c.activation == Activation::relu;
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; ++p) {
+      store_lanes(y + p * c.y_column + i, relu ? apply<T, Activation::relu>(sum[p], T(0)) : sum[p], k);
+    }
+  });
+  if (c.activation <= Activation::relu) return;
+  for (int p = 0; p < pixels; ++p) {
+    apply_row<T>(c.activation, y + p * c.y_column, y + p * c.y_column, c.channels, c.alpha);
+  }
+}
+
+template <class T>
+void depthwise_image(const DepthwiseImage<T>& c, Range rows, Range columns) {
+  for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) {
+    const Range kh = c.down.taps(height.begin), kw = c.across.taps(width.begin);
+    const T* w = c.w + kh.begin * c.w_row + kw.begin * c.w_column;
+    for (int64_t row = height.begin; row < height.end; ++row) {
+      const T* x = c.x + (row * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
+                   (kw.begin * c.across.dilation - c.across.pad) * c.x_column;
+      for (int64_t column = width.begin; column < width.end;) {
+        T* y = c.y + row * c.y_row + column * c.y_column;
+        const T* from = x + column * c.across.stride * c.x_column;
+        const int64_t left = width.end - column;
+        if (left >= 8) {
+          depthwise_pixels<T, 8>(c, y, from, w, kh.size(), kw.size());
+          column += 8;
+        } else if (left >= 4) {
+          depthwise_pixels<T, 4>(c, y, from, w, kh.size(), kw.size());
+          column += 4;
+        } else {
+          depthwise_pixels<T, 1>(c, y, from, w, kh.size(), kw.size());
+          ++column;
+        }
+      }
+    }
+  });
+}
+
+// Chunks of both passes: blocks of rows of one image.
+RANVIER_INLINE int64_t row_blocks(int64_t height, int64_t width, int64_t channels) {
+  constexpr int64_t kBlock = 32768;  // elements
+  const int64_t row = width * channels;
+  return clip(height * row / kBlock, 1, height > 0 ? height : 1);
+}
+
+template <class T>
+void depthwise(const ConvArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const int64_t blocks = row_blocks(g.out_height, g.out_width, g.filters);
+  DepthwiseImage<T> c;
+  c.down = down_of(g);
+  c.across = across_of(g);
+  c.y_column = g.filters;
+  c.y_row = g.out_width * g.filters;
+  c.x_column = g.channels;
+  c.x_row = g.width * g.channels;
+  c.w_column = g.filters;
+  c.w_row = g.kernel_width * g.filters;
+  c.parts = 1;
+  c.x_part = c.w_part = 0;
+  c.channels = g.channels;
+  c.activation = a.activation;
+  c.alpha = a.alpha;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t image = chunk / blocks;
+    const Range rows = part(g.out_height, chunk % blocks, blocks);
+    for (int64_t m = 0; m < g.filters; m += g.channels) {
+      c.x = static_cast<const T*>(a.x) + image * g.height * c.x_row;
+      c.y = static_cast<T*>(a.y) + image * g.out_height * c.y_row + m;
+      c.w = static_cast<const T*>(a.w) + m;
+      c.bias = a.bias ? static_cast<const T*>(a.bias) + m : nullptr;
+      depthwise_image(c, rows, {0, g.out_width});
+    }
+  }
+}
+
+template <class T>
+void depthwise_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const int64_t height = chunks_of(g.height, g.stride_height);
+  const int64_t blocks = row_blocks(height, g.out_width, g.filters);
+  DepthwiseImage<T> c;
+  c.y_column = g.stride_width * g.channels;
+  c.y_row = g.stride_height * g.width * g.channels;
+  c.x_column = g.filters;
+  c.x_row = g.out_width * g.filters;
+  c.parts = g.filters / g.channels;
+  c.x_part = c.w_part = g.channels;
+  c.channels = g.channels;
+  c.bias = static_cast<const T*>(a.bias);
+  c.activation = a.activation;
+  c.alpha = a.alpha;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t image = chunk / blocks;
+    const Range rows = part(height, chunk % blocks, blocks);
+    c.x = static_cast<const T*>(a.dy) + image * g.out_height * c.x_row;
+    for (int64_t row = 0; row < g.stride_height; ++row) {
+      const Phase down = phase_of(down_of(g), g.out_height, row);
+      for (int64_t column = 0; column < g.stride_width; ++column) {
+        const Phase across = phase_of(across_of(g), g.out_width, column);
+        c.down = down.axis;
+        c.across = across.axis;
+        c.w_row = -down.step * g.kernel_width * g.filters;  // the taps in reverse
+        c.w_column = -across.step * g.filters;
+        c.w = static_cast<const T*>(a.w);
+        if (down.taps && across.taps) {
+          const int64_t kh = down.first + (down.taps - 1) * down.step;
+          c.w += (kh * g.kernel_width + across.first + (across.taps - 1) * across.step) * g.filters;
+        }
+        c.y = static_cast<T*>(a.dx) + ((image * g.height + row) * g.width + column) * g.channels;
+        depthwise_image(c, {rows.begin, rows.end < down.inputs ? rows.end : down.inputs}, {0, across.inputs});
+      }
+    }
+  }
+}
+
+// --- kernel gradient -------------------------------------------------------------------------------------------------
+
+// dw of `taps` taps side by side += sum over rows x columns pixels of x dy, k channels. Two pixels at a time: their
+// sums are independent.
+template <class T, int taps>
+RANVIER_INLINE void add_taps(T* dw, const T* x, const T* dy, int64_t rows, int64_t columns, int64_t x_row,
+                             int64_t x_column, int64_t x_tap, int64_t dy_row, int64_t dy_column, int64_t k) {
+  Vec<T> sum[taps][2] = {};
+  for (int64_t row = 0; row < rows; ++row) {
+    const T* from = x + row * x_row;
+    const T* gradient = dy + row * dy_row;
+    int64_t column = 0;
+    for (; column + 2 <= columns; column += 2) {
+#pragma GCC unroll 2
+      for (int p = 0; p < 2; ++p, from += x_column, gradient += dy_column) {
+        const Vec<T> g = load_lanes(gradient, k);
+#pragma GCC unroll 4
+        for (int t = 0; t < taps; ++t) sum[t][p] = fma(load_lanes(from + t * x_tap, k), g, sum[t][p]);
+      }
+    }
+    if (column < columns) {
+      const Vec<T> g = load_lanes(gradient, k);
+#pragma GCC unroll 4
+      for (int t = 0; t < taps; ++t) sum[t][0] = fma(load_lanes(from + t * x_tap, k), g, sum[t][0]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < taps; ++t) {
+    store_lanes(dw + t * dy_column, load_lanes(dw + t * dy_column, k) + (sum[t][0] + sum[t][1]), k);
+  }
+}
+
+template <class T, int taps>
+void depthwise_taps(T* dw, const T* x, const T* dy, int64_t rows, int64_t columns, int64_t x_row, int64_t x_column,
+                    int64_t x_tap, int64_t dy_row, int64_t dy_column, int64_t k) {
+  if (k < kLanes<T>) return add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, k);
+  add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, kLanes<T>);
+}
+
+// Chunks: parts of the pixels, each with its dw.
+struct DepthwiseParts {
+  int64_t blocks, splits;  // blocks of rows of an image; parts of all blocks
+};
+RANVIER_INLINE DepthwiseParts depthwise_parts(const ConvGeometry& g) {
+  constexpr int64_t kMost = 32;
+  const int64_t blocks = row_blocks(g.out_height, g.out_width, g.filters);
+  return {blocks, clip(g.batch * blocks, 1, kMost)};
+}
+
+template <class T>
+void depthwise_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const DepthwiseParts parts = depthwise_parts(g);
+  const int64_t size = g.kernel_height * g.kernel_width * g.filters;
+  const Axis down = down_of(g), across = across_of(g);
+  const int64_t x_column = across.stride * g.channels, x_row = down.stride * g.width * g.channels;
+  const int64_t x_tap = across.dilation * g.channels, dy_row = g.out_width * g.filters;
+  for (int64_t split = begin; split < end; ++split) {
+    T* dw = static_cast<T*>(a.dw) + split * size;
+    if (!a.accumulate) for_lanes<T>(0, size, [=](int64_t i, int64_t k) { store_lanes(dw + i, Vec<T>{}, k); });
+    const Range blocks = part(g.batch * parts.blocks, split, parts.splits);
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+      const int64_t image = block / parts.blocks;
+      const Range rows = part(g.out_height, block % parts.blocks, parts.blocks);
+      const T* x = static_cast<const T*>(a.x) + image * g.height * g.width * g.channels;
+      const T* dy = static_cast<const T*>(a.dy) + image * g.out_height * dy_row;
+      // taps [kw, kw + taps) over those columns, all channels
+      const auto add = [&](int64_t kh, Range oh, int64_t kw, int64_t taps, Range ow) __attribute__((always_inline)) {
+        if (ow.size() <= 0) return;
+        const T* from = x + (oh.begin * down.stride - down.pad + kh * down.dilation) * g.width * g.channels +
+                        (ow.begin * across.stride - across.pad + kw * across.dilation) * g.channels;
+        const T* gradient = dy + oh.begin * dy_row + ow.begin * g.filters;
+        T* to = dw + (kh * g.kernel_width + kw) * g.filters;
+        for (int64_t m = 0; m < g.filters; m += g.channels) {
+          for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
+            const auto run = taps == 3 ? depthwise_taps<T, 3> : depthwise_taps<T, 1>;
+            run(to + m + c, from + c, gradient + m + c, oh.size(), ow.size(), x_row, x_column, x_tap, dy_row, g.filters,
+                k);
+          });
+        }
+      };
+      for (int64_t kh = 0; kh < g.kernel_height; ++kh) {
+        Range oh = down.outputs_of(kh, g.out_height);
+        oh = {clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
+        for (int64_t kw = 0; kw < g.kernel_width;) {
+          const Range first = across.outputs_of(kw, g.out_width);
+          if (kw + 3 > g.kernel_width) {
+            add(kh, oh, kw, 1, first);
+            ++kw;
+            continue;
+          }
+          // of three taps the columns that all of them see, and then what each has beside
+          const Range last = across.outputs_of(kw + 2, g.out_width);
+          const int64_t middle = first.begin < last.end ? first.begin : last.end;
+          const Range all = {middle, last.end};
+          add(kh, oh, kw, 3, all);
+          for (int64_t t = kw; t < kw + 3; ++t) {
+            const Range own = across.outputs_of(t, g.out_width);
+            add(kh, oh, t, 1, {own.begin, own.end < all.begin ? own.end : all.begin});
+            add(kh, oh, t, 1, {own.begin > all.end ? own.begin : all.end, own.end});
+          }
+          kw += 3;
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+ConvPlan depthwise_plan(const ConvGeometry& g) {
+  ConvPlan p = {};
+  const int64_t height = chunks_of(g.height, g.stride_height);
+  p.chunks = g.batch * row_blocks(g.out_height, g.out_width, g.filters);
+  p.back_chunks = g.batch * row_blocks(height, g.out_width, g.filters);
+  p.splits = p.gradient_chunks = depthwise_parts(g).splits;
+  return p;
+}
+
+}  // namespace
+
+void fill_depthwise(KernelTable& table) {
+  table.depthwise_plan[0] = depthwise_plan<float>;
+  table.depthwise_plan[1] = depthwise_plan<double>;
+  table.depthwise = typed(ConvArgs, depthwise);
+  table.depthwise_input_gradient = typed(ConvInputGradientArgs, depthwise_input_gradient);
+  table.depthwise_kernel_gradient = typed(ConvKernelGradientArgs, depthwise_kernel_gradient);
+}
+
+}  // namespace ranvier::RANVIER_TIER
