@@ -1,8 +1,66 @@
-"""The benchmarks use the tests' oracles and tolerances."""
+"""What the benchmarks share: how a work is measured, and the table in which all of them end."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from time import sleep
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+import pytest
+
+from ranvier.benchmark import SETTLE, Machine, rate_text, rounds_of, time_text
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # oracles and tolerances
+
+MACHINE = Machine()
+results = []  # (work, who, seconds), in the order in which they were measured
+
+
+@pytest.fixture
+def measure(benchmark, request):
+    """measure(work, who): checks the answer, then times it; the table at the end shows the rest."""
+
+    def measure(work, who):
+        run = work.prepare(who)
+        benchmark.group = work.name
+        if not benchmark.enabled:  # --benchmark-disable: the answers only
+            benchmark.pedantic(run)
+            return
+        sleep(SETTLE)
+        budget = float(request.config.getoption("benchmark_max_time"))
+        calls, rounds = rounds_of(run, budget)
+        benchmark.pedantic(run, iterations=calls, rounds=rounds)
+        seconds = benchmark.stats.stats.median / work.steps
+        results.append((work, who, seconds))
+        benchmark.extra_info["steps"] = work.steps
+        if work.flop or work.bytes:
+            benchmark.extra_info["rate"] = (work.flop or work.bytes) / seconds
+            benchmark.extra_info["share of the limit"] = MACHINE.share(work, seconds)
+
+    return measure
+
+
+def table():
+    """The lines of the summary: a group for each work, and in it a line for each library."""
+    yield from MACHINE.lines()
+    yield f"{'':<38}{'':<9}{'median':>9}{'rate':>14}{'of peak':>9}{'x Ranvier':>11}"
+    ours, shown = {work.name: t for work, who, t in results if who == "ranvier"}, None
+    for work, who, seconds in results:
+        line = f"{'' if work.name == shown else work.name:<38}{who:<9}{time_text(seconds):>9}"
+        shown = work.name
+        rate = share = ratio = ""
+        if work.flop or work.bytes:
+            unit = "FLOP/s" if work.flop else "B/s"
+            rate = rate_text((work.flop or work.bytes) / seconds, unit)
+            share = f"{MACHINE.share(work, seconds):.0%}"
+        if who != "ranvier" and work.name in ours:
+            ratio = f"{seconds / ours[work.name]:.2f}"
+        yield f"{line}{rate:>14}{share:>9}{ratio:>11}".rstrip()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter):
+    if results:
+        terminalreporter.section("medians beside this machine's limits")
+        for line in table():
+            terminalreporter.write_line(line)

@@ -1,6 +1,6 @@
 """Whole programs through `fit` beside NumPy written by hand, PyTorch and JAX, from equal weights.
 
-Times are for several epochs, told in `extra_info` with the number of steps in them.
+Times are of one step, taken over several epochs.
 """
 
 from __future__ import annotations
@@ -8,51 +8,77 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
 from numpy_net import Net
 from peer_nets import with_jax, with_torch
+from works import Work, beside, torch_of
 
 import ranvier
 
 
-def weights_of(widths):
-    r = np.random.default_rng(0)
-    arrays = []
-    for inputs, outputs in itertools.pairwise(widths):
-        limit = np.sqrt(6 / (inputs + outputs))
-        arrays += [r.uniform(-limit, limit, (inputs, outputs)), r.uniform(0, 0.1, outputs)]
-    return [a.astype(np.float32) for a in arrays]
+class Fit(Work):
+    """Training of a dense net with Adam. The last activation is sigmoid, then the loss is the mean
+    squared error, or softmax with labels.
 
+    Args:
+        widths: of the layers, the input's first.
+        last: activation of the last layer.
+        data: the function that draws x and y.
+        batch: rows of a step.
+        epochs: in one run.
+    """
 
-def with_ranvier(widths, last, x, y, batch, epochs):
-    """The function that trains for some more epochs and returns their losses."""
-    hidden = [ranvier.layers.Dense(units, activation="relu") for units in widths[1:-1]]
-    out = ranvier.layers.Dense(widths[-1], activation=last)
-    model = ranvier.Sequential([ranvier.Input((widths[0],)), *hidden, out])
-    loss = "mse" if last == "sigmoid" else "sparse_categorical_crossentropy"
-    model.compile(optimizer="adam", loss=loss)
-    model.set_weights(weights_of(widths))
+    def __init__(self, widths, last, data, batch, epochs):
+        self.widths, self.last, self.data = widths, last, data
+        self.batch, self.epochs = batch, epochs
+        kind = "autoencoder" if last == "sigmoid" else "MLP"
+        self.name = f"{kind} {'-'.join(map(str, widths))}, batch {batch}"
+        self.steps = epochs * len(data()[0]) // batch
 
-    def run():
-        history = model.fit(x, y, batch_size=batch, epochs=epochs, shuffle=False, verbose=0)
-        return history.history["loss"]
+    def draw(self):
+        return self.data()
 
-    return run
+    def weights(self):
+        r = np.random.default_rng(0)
+        arrays = []
+        for inputs, outputs in itertools.pairwise(self.widths):
+            limit = np.sqrt(6 / (inputs + outputs))
+            arrays += [r.uniform(-limit, limit, (inputs, outputs)), r.uniform(0, 0.1, outputs)]
+        return [a.astype(np.float32) for a in arrays]
 
+    def prepare(self, who):
+        run = getattr(self, who)(*self.draw())
+        # PyTorch's Adam puts epsilon elsewhere, JAX takes powers in float32: near, not the same.
+        tolerance = 1e-4 if who in ("ranvier", "numpy") else 1e-2
+        np.testing.assert_allclose([run(), run()], self.answers(), rtol=tolerance)
+        return run
 
-def with_numpy(widths, last, x, y, batch, epochs, dtype=np.float32):
-    net = Net(weights_of(widths), last, dtype)
-    return lambda: [net.epoch(x, y, batch) for _ in range(epochs)]
+    def oracle(self):
+        x, y = self.draw()
+        run = self.numpy(x.astype(float), y, np.float64)
+        return [run(), run()]
 
+    def ranvier(self, x, y):
+        hidden = [ranvier.layers.Dense(units, activation="relu") for units in self.widths[1:-1]]
+        out = ranvier.layers.Dense(self.widths[-1], activation=self.last)
+        model = ranvier.Sequential([ranvier.Input((self.widths[0],)), *hidden, out])
+        loss = "mse" if self.last == "sigmoid" else "sparse_categorical_crossentropy"
+        model.compile(optimizer="adam", loss=loss)
+        model.set_weights(self.weights())
+        options = {"batch_size": self.batch, "epochs": self.epochs, "shuffle": False, "verbose": 0}
+        return lambda: model.fit(x, y, **options).history["loss"]
 
-def on_torch(widths, last, x, y, batch, epochs):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    return with_torch(torch, weights_of(widths), last, x, y, batch, epochs)
+    def numpy(self, x, y, dtype=np.float32):
+        net = Net(self.weights(), self.last, dtype)
+        return lambda: [net.epoch(x, y, self.batch) for _ in range(self.epochs)]
 
+    def torch(self, x, y):
+        torch, *_ = torch_of(gradients=True)
+        return with_torch(torch, self.weights(), self.last, x, y, self.batch, self.epochs)
 
-def on_jax(widths, last, x, y, batch, epochs):
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
-    return with_jax(jax, weights_of(widths), last, x, y, batch, epochs)
+    def jax(self, x, y):
+        import jax
+
+        return with_jax(jax, self.weights(), self.last, x, y, self.batch, self.epochs)
 
 
 def rows():
@@ -72,29 +98,10 @@ def patches():
     return x, x
 
 
-# name -> widths, last activation, data, batch size, epochs
-PROGRAMS = {
-    "autoencoder 10-5-5-5-10": ((10, 5, 5, 5, 10), "sigmoid", rows, 1, 10),
-    "autoencoder 784-64-64-784": ((784, 64, 64, 784), "sigmoid", patches, 256, 1),
-    "MLP 784-64-64-10": ((784, 64, 64, 10), "softmax", images, 32, 1),
-}
-
-
-MAKERS = {"ranvier": with_ranvier, "numpy": with_numpy, "torch": on_torch, "jax": on_jax}
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("maker", MAKERS)
-def test_fit(benchmark, maker, name):
-    widths, last, data, batch, epochs = PROGRAMS[name]
-    x, y = data()
-    steps = epochs * len(x) // batch
-    benchmark.group = f"{name}, batch {batch}: {steps} steps"
-    benchmark.extra_info["steps"] = steps
-    run = MAKERS[maker](widths, last, x, y, batch, epochs)
-    losses = [run(), run()]
-    oracle = with_numpy(widths, last, x.astype(float), y, batch, epochs, np.float64)
-    # PyTorch's Adam puts epsilon elsewhere, JAX takes powers in float32: near, not the same.
-    tolerance = 1e-4 if maker in ("ranvier", "numpy") else 1e-2
-    np.testing.assert_allclose(losses, [oracle(), oracle()], rtol=tolerance)
-    benchmark(run)
+@beside(
+    Fit((10, 5, 5, 5, 10), "sigmoid", rows, batch=1, epochs=10),
+    Fit((784, 64, 64, 784), "sigmoid", patches, batch=256, epochs=1),
+    Fit((784, 64, 64, 10), "softmax", images, batch=32, epochs=1),
+)
+def test_fit(measure, work, who):
+    measure(work, who)

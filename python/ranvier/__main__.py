@@ -16,6 +16,7 @@ __all__ = ["main"]
 _EXAMPLES = """examples:
   ranvier train
   ranvier train --epochs 20 --hidden 64 64 --plot curves.png
+  ranvier bench --plot bench.png
   ranvier info
 """
 
@@ -55,8 +56,8 @@ def _positive_number(text: str) -> float:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="ranvier",
-        description="Deep learning on the CPU: train a classifier of handwritten digits, or show "
-        "which kernels run here.",
+        description="Deep learning on the CPU: train a classifier of handwritten digits, measure "
+        "the kernels beside NumPy, or show which ones run here.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -103,6 +104,24 @@ def _parser() -> _Parser:
         help="draw loss and accuracy over the epochs (.png, .svg, .pdf); needs matplotlib",
     )  # fmt: skip
     train.set_defaults(run=_train, parser=train)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure the kernels beside NumPy",
+        description="Measure matrix products, activations, losses and optimizer steps beside NumPy "
+        "and beside what this machine can do: multiply-adds without memory, and a stream of as "
+        "many bytes, both measured in the same run. Every answer is compared with NumPy's before "
+        "it is timed. It takes about 15 seconds, and the machine should do nothing else.",
+        allow_abbrev=False,
+    )
+    add = bench.add_argument
+    add("--quick", action="store_true", help="small works and short looks: about two seconds")
+    add(
+        "--plot", metavar="FILE",
+        help="draw the table as bars (.png, .svg, .pdf); needs matplotlib",
+    )  # fmt: skip
+    add("--json", metavar="FILE", help="write the figures to a file")
+    bench.set_defaults(run=_bench, parser=bench)
 
     info = commands.add_parser(
         "info",
@@ -156,11 +175,42 @@ def _train(options: argparse.Namespace) -> None:
     right = round(accuracy * len(x_test))
     print(f"held-out accuracy {accuracy:.2%} ({right} of {len(x_test)} digits), loss {loss:.4f}")
     if plot is not None:
-        try:
-            history.plot(plot)
-        except OSError as error:
-            options.parser.exit(1, f"{options.parser.prog}: error: cannot write {plot}: {error}\n")
+        _write(options.parser, plot, history.plot)
         print(f"curves in {plot}")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    if options.plot is not None:
+        _check_plot(options.parser, Path(options.plot))
+    if options.json is not None:
+        _check_folder(options.parser, "--json", Path(options.json))
+
+    from ranvier import benchmark
+
+    machine = benchmark.Machine(0.01 if options.quick else 0.15)
+    print("\n".join(machine.lines()), flush=True)
+    print(benchmark.HEADER)
+    works, budget = (benchmark.QUICK, 0.005) if options.quick else (benchmark.WORKS, 0.25)
+    rows = []
+    try:
+        for row in benchmark.rows_of(works, machine, budget):
+            print(benchmark.line_of(row), flush=True)
+            rows.append(row)
+    except AssertionError as error:
+        options.parser.exit(1, f"{options.parser.prog}: error: {error}\n")
+    if options.plot is not None:
+        _write(options.parser, options.plot, lambda file: benchmark.draw_bars(file, machine, rows))
+        print(f"bars in {options.plot}")
+    if options.json is not None:
+        _write(options.parser, options.json, lambda file: benchmark.save(file, machine, rows))
+        print(f"figures in {options.json}")
+
+
+def _write(parser: _Parser, file: str, write: Callable[[str], object]) -> None:
+    try:
+        write(file)
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: error: cannot write {file}: {error}\n")
 
 
 def _check_plot(parser: _Parser, path: Path) -> None:
@@ -172,8 +222,12 @@ def _check_plot(parser: _Parser, path: Path) -> None:
     endings = sorted(Figure().canvas.get_supported_filetypes())
     if path.suffix.removeprefix(".").lower() not in endings:
         parser.error(f"--plot {path}: the file's ending must be one of {', '.join(endings)}")
+    _check_folder(parser, "--plot", path)
+
+
+def _check_folder(parser: _Parser, option: str, path: Path) -> None:
     if not path.absolute().parent.is_dir():
-        parser.error(f"--plot {path}: there is no folder {path.parent}")
+        parser.error(f"{option} {path}: there is no folder {path.parent}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
