@@ -426,7 +426,7 @@ struct WinogradPlan {
   int64_t chunks, scratch;                    // of winograd; elements
   int64_t kernel_chunks, kernel;              // of winograd_kernel; elements of u
   int64_t gradient_chunks, gradient_scratch;  // of winograd_gradient; elements
-  int64_t parts;                              // elements
+  int64_t sum_chunks, parts;                  // of winograd_sum; elements
 };
 
 // u = G w G^T for each channel and filter. Chunks: the plan's.
@@ -458,7 +458,7 @@ struct WinogradGradientArgs {
   ConvGeometry g;
 };
 
-// dw = the kernel's gradient, or dw += it. Chunks: one channel.
+// dw = the kernel's gradient, or dw += it. Chunks: the plan's.
 struct WinogradSumArgs {
   void* dw;  // T (3, 3, channels, filters)
   const void* parts;

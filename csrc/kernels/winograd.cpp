@@ -16,6 +16,9 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
+constexpr int64_t kTilesAhead = 2;  // whose patches are asked for
+template <class T>
+constexpr int64_t kLine = 64 / sizeof(T);  // of the cache
 constexpr int kOut = 4, kPatch = 6, kPoints = kPatch * kPatch;
 constexpr double kA = 0.625, kB = 1.5, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
 
@@ -168,9 +171,10 @@ struct Image {
   int64_t up, left;  // from a tile's first output to its patch's first element
 };
 
-// The part of an array (36, tiles, columns) that belongs to a group of tiles.
+// How a group's tiles lie in scratch: (panels, 36, tiles, columns of a panel), or one panel of all columns.
 struct Points {
-  int64_t step, row;  // elements from point to point, from tile to tile
+  int64_t step, row;  // elements from point to point, from tile to tile: the columns of a panel
+  int64_t panel;      // elements from panel to panel
 };
 
 // Two rows of B^T d B at a time, which with what they are made of fit into the registers.
@@ -217,6 +221,18 @@ RANVIER_INLINE Inside inside(int64_t first, int64_t size, int64_t image) {
   return {first < 0 ? -first : 0, high};
 }
 
+// Asks for what tile p's patch has and the tiles before it and above it have not.
+template <class T>
+RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64_t first, int64_t columns) {
+  const int64_t skip = size - kOut, i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
+  for (int64_t i = i0; i < i0 + kOut && i < x.height; ++i) {
+    const T* pixel = x.data + ((p.image * x.height + i) * x.width + j0) * x.channels + first;
+    for (int64_t j = 0; j < kOut; ++j, pixel += x.channels) {
+      for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(pixel + c);
+    }
+  }
+}
+
 // to (36, tiles, columns) = the transformed patches of tiles [begin, end), channels [first, first + columns); columns
 // is a multiple of a vector. There are zeros around the image and in channels past the last.
 template <class T, class Line>
@@ -225,16 +241,22 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, in
   constexpr int kSize = Line::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
   alignas(64) T patch[kSize * kSize * kL];  // with its zeros
-  Place p = place_of(tiles, begin);
-  for (int64_t tile = begin; tile < end; ++tile, to += at.row, next(tiles, p)) {
+  Place p = place_of(tiles, begin), soon = place_of(tiles, begin + kTilesAhead);
+  for (int64_t tile = begin; tile < end; ++tile, to += at.row, next(tiles, p), next(tiles, soon)) {
+    fetch(x, soon, kSize, first, columns);
     const int64_t i = p.row - x.up, j = p.column - x.left;
     const Inside rows = inside(i, kSize, x.height), cols = inside(j, kSize, x.width);
     const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + first;
     const bool whole = rows.low == 0 && cols.low == 0 && rows.high == kSize && cols.high == kSize;
-    for (int64_t c = 0; c < columns; c += kL) {
+    T* at_c = to;
+    for (int64_t c = 0, of_panel = 0; c < columns; c += kL, of_panel += kL, at_c += kL) {
+      if (of_panel == at.row) {
+        of_panel = 0;
+        at_c += at.panel - at.row;
+      }
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
       if (whole && lanes == kL) {
-        transform_patch<T, Line>(to + c, at.step, from + c, row, column);
+        transform_patch<T, Line>(at_c, at.step, from + c, row, column);
         continue;
       }
       for (int k = 0; k < kSize; ++k) {
@@ -245,7 +267,7 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, in
           store(line + l * kL, load_lanes(from + k * row + l * column + c, lanes));
         }
       }
-      transform_patch<T, Line>(to + c, at.step, patch, kSize * kL, kL);
+      transform_patch<T, Line>(at_c, at.step, patch, kSize * kL, kL);
     }
   }
 }
@@ -256,9 +278,6 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, in
 // second-level cache, and enough to make up for reading U.
 constexpr int64_t kGroup = kRows * (28 / kRows);
 constexpr int64_t kMaxChunks = 64;  // each has its own scratch
-// From point to point a line further than need be: distances of powers of two would share few sets of the cache.
-template <class T>
-constexpr int64_t kLine = 64 / sizeof(T);
 
 template <class T>
 RANVIER_INLINE int64_t whole_vectors(int64_t n) {
@@ -276,14 +295,15 @@ RANVIER_INLINE Groups groups_of(int64_t tiles, int64_t most) {
   g.chunks = g.groups < kMaxChunks ? g.groups : kMaxChunks;
   return g;
 }
+// From point to point it is a line further than need be: distances of powers of two would share few sets of the cache.
 template <class T>
 RANVIER_INLINE Points patch_points(const Groups& g, int64_t channels) {
   const int64_t row = whole_vectors<T>(channels);
-  return {g.size * row + kLine<T>, row};
+  return {g.size * row + kLine<T>, row, 0};
 }
 template <class T>
 RANVIER_INLINE Points product_points(const Groups& g) {
-  return {g.size * kPanel<T> + kLine<T>, kPanel<T>};
+  return {g.size * kPanel<T> + kLine<T>, kPanel<T>, 0};
 }
 
 // m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel)
@@ -383,14 +403,14 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
 // The sum over tiles is cut three ways: into blocks of channels and of filters, whose sums fit the second-level cache,
 // and, where that leaves few chunks, into runs of tiles, each with sums of its own (parts) for winograd_sum to add.
 
-constexpr int64_t kGradientGroup = 56, kBlockChannels = 64, kBlockFilters = 64, kWantedChunks = 32;
+constexpr int64_t kGradientGroup = 112, kBlockChannels = 64, kBlockFilters = 64, kWantedChunks = 16;
 
 struct GradientBlocks {
   int64_t panels, across, channels;  // of the filters; blocks of them; blocks of the channels
   int64_t runs, chunks;              // of tiles
   int64_t group;                     // tiles at a time
   Points at_x, at_dy;                // (36, group, channels of a block) and, panel by panel, (36, group, panel)
-  int64_t dy_panel, scratch;         // elements: from panel to panel, of a chunk
+  int64_t scratch;                   // elements of a chunk
 };
 template <class T>
 RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
@@ -402,14 +422,15 @@ RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   const int64_t blocks = b.across * b.channels, most = chunks_of(tiles, 2 * kGradientGroup);
   b.runs = chunks_of(kWantedChunks, blocks);
   if (b.runs > most) b.runs = most;
+  if (b.runs > 1) b.runs += b.runs % 2;
   if (b.runs < 1) b.runs = 1;
   b.chunks = blocks * b.runs;
   b.group = tiles < kGradientGroup ? tiles : kGradientGroup;
   const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
-  b.at_x = {b.group * row + kLine<T>, row};
-  b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>};
-  b.dy_panel = kPoints * b.at_dy.step;
-  b.scratch = kPoints * b.at_x.step + chunks_of(b.panels, b.across) * b.dy_panel;
+  b.at_x = {b.group * row + kLine<T>, row, 0};
+  b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>, 0};
+  b.at_dy.panel = kPoints * b.at_dy.step;
+  b.scratch = kPoints * b.at_x.step + chunks_of(b.panels, b.across) * b.at_dy.panel;
   return b;
 }
 
@@ -457,14 +478,12 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
     do {
       const int64_t stop = last - tile < b.group ? last : tile + b.group;
       transform_tiles<T, PatchLine>(v, b.at_x, x, tiles, tile, stop, c0, whole_vectors<T>(c1 - c0));
-      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
-        transform_tiles<T, GradientLine>(d + (panel - panel_0) * b.dy_panel, b.at_dy, dy, tiles, tile, stop,
-                                         panel * kPanel<T>, kPanel<T>);
-      }
+      transform_tiles<T, GradientLine>(d, b.at_dy, dy, tiles, tile, stop, panel_0 * kPanel<T>,
+                                       (panel_1 - panel_0) * kPanel<T>);
       for (int k = 0; k < kPoints; ++k) {
         for (int64_t panel = panel_0; panel < panel_1; ++panel) {
           multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step, b.at_x,
-                            d + (panel - panel_0) * b.dy_panel + k * b.at_dy.step, b.at_dy, stop - tile, c1 - c0,
+                            d + (panel - panel_0) * b.at_dy.panel + k * b.at_dy.step, b.at_dy, stop - tile, c1 - c0,
                             tile > first);
         }
       }
@@ -473,31 +492,41 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   }
 }
 
-// dw (+)= G^T (the sum of the parts) G. Chunks: a channel.
+// dw (+)= G^T (the sum of the parts) G. Chunks: kSumChannels channels of a panel: they lie side by side.
+constexpr int64_t kSumChannels = 8;
 template <class T>
 void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
   const GradientBlocks b = gradient_blocks<T>(g);
   const int64_t point = g.channels * kPanel<T>, part = b.panels * kPoints * point, tap = g.channels * g.filters;
-  for (int64_t channel = begin; channel < end; ++channel) {
-    for_lanes<T>(0, g.filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
-      const int64_t panel = f / kPanel<T>;
-      const T* from = static_cast<const T*>(a.parts) + panel * kPoints * point + channel * kPanel<T> + f % kPanel<T>;
-      T* to = static_cast<T*>(a.dw) + channel * g.filters + f;
-      alignas(64) T sum[kPoints * kLanes<T>];
-      for (int k = 0; k < kPoints; ++k) {
-        Vec<T> total = load(from + k * point);
-        for (int64_t run = 1; run < b.runs; ++run) total += load(from + k * point + run * part);
-        store(sum + k * kLanes<T>, total);
+  const int64_t blocks = chunks_of(g.channels, kSumChannels);
+  alignas(64) T sums[kPoints * kSumChannels * kPanel<T>];
+  constexpr int64_t step = kSumChannels * kPanel<T>;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t panel = chunk / blocks, first = (chunk - panel * blocks) * kSumChannels;
+    const int64_t channels = g.channels - first < kSumChannels ? g.channels - first : kSumChannels;
+    for (int k = 0; k < kPoints; ++k) {
+      const T* from = static_cast<const T*>(a.parts) + (panel * kPoints + k) * point + first * kPanel<T>;
+      for (int64_t i = 0; i < channels * kPanel<T>; i += kLanes<T>) {
+        Vec<T> total = load(from + i);
+        for (int64_t run = 1; run < b.runs; ++run) total += load(from + run * part + i);
+        store(sums + k * step + i, total);
       }
-      both_ways<T, KernelGradientLine>(
-          [&](int i, int j) __attribute__((always_inline)) { return load(sum + (i * kPatch + j) * kLanes<T>); },
-          [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
-            T* at = to + (3 * i + j) * tap;
-            if (a.accumulate) v += load_lanes(at, lanes);
-            store_lanes(at, v, lanes);
-          });
-    });
+    }
+    const int64_t filter = panel * kPanel<T>, filters = g.filters - filter < kPanel<T> ? g.filters - filter : kPanel<T>;
+    for (int64_t c = 0; c < channels; ++c) {
+      T* to = static_cast<T*>(a.dw) + (first + c) * g.filters + filter;
+      for_lanes<T>(0, filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
+        const T* from = sums + c * kPanel<T> + f;
+        both_ways<T, KernelGradientLine>(
+            [=](int i, int j) __attribute__((always_inline)) { return load(from + (i * kPatch + j) * step); },
+            [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
+              T* at = to + (3 * i + j) * tap + f;
+              if (a.accumulate) v += load_lanes(at, lanes);
+              store_lanes(at, v, lanes);
+            });
+      });
+    }
   }
 }
 
@@ -516,6 +545,7 @@ WinogradPlan winograd_plan(const ConvGeometry& g) {
   plan.gradient_chunks = blocks.chunks;
   plan.gradient_scratch = blocks.chunks * blocks.scratch;
   plan.parts = blocks.runs * plan.kernel;
+  plan.sum_chunks = panels * chunks_of(g.channels, kSumChannels);
   return plan;
 }
 

@@ -53,9 +53,9 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
   const WinogradPlan plan = plan_of(x, g);
   const Tensor u = scratch(x.dtype, {plan.kernel}), own = scratch(x.dtype, {plan.scratch});
   run(k.winograd_kernel, x.dtype, WinogradKernelArgs{u.data, w.data, g.channels, g.filters, turn}, plan.kernel_chunks,
-      kernel_cost(x, g));
+      kernel_cost(x, g), {writes(u), reads(w)});
   run(k.winograd, x.dtype, WinogradArgs{y.data, x.data, u.data, b ? b.data : nullptr, own.data, g, f, alpha},
-      plan.chunks, tile_cost(x, g));
+      plan.chunks, tile_cost(x, g), {writes(y), writes(own), reads(x), reads(u), reads(b)});
 }
 
 }  // namespace
@@ -89,9 +89,9 @@ void winograd_kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& d
   const WinogradPlan plan = plan_of(x, g);
   const Tensor parts = scratch(x.dtype, {plan.parts}), own = scratch(x.dtype, {plan.gradient_scratch});
   run(k.winograd_gradient, x.dtype, WinogradGradientArgs{parts.data, x.data, dy.data, own.data, g},
-      plan.gradient_chunks, tile_cost(x, g));
-  run(k.winograd_sum, x.dtype, WinogradSumArgs{dw.data, parts.data, g, add}, g.channels,
-      kernel_cost(x, g) + static_cast<double>(plan.parts) / 4);
+      plan.gradient_chunks, tile_cost(x, g), {writes(parts), writes(own), reads(x), reads(dy)});
+  run(k.winograd_sum, x.dtype, WinogradSumArgs{dw.data, parts.data, g, add}, plan.sum_chunks,
+      kernel_cost(x, g) + static_cast<double>(plan.parts) / 4, {writes(dw), reads(parts)});
 }
 
 void register_winograd(py::module_& m) {
