@@ -16,6 +16,20 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
+// What to ask for while other work goes on: lines of memory, some for each tile.
+template <class T>
+struct Ahead {
+  const T* at;
+  const T* end;
+};
+template <class T>
+RANVIER_INLINE void ask_ahead(Ahead<T>& next, Tile<T>& t, int64_t steps) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  t.ahead = next.at < next.end ? next.at : nullptr;
+  t.ahead_step = t.ahead ? kLine : 0;
+  next.at += steps * kLine;
+}
+
 // Of one image, one group of channels and one panel of filters.
 template <class T>
 struct Correlation {
@@ -28,11 +42,12 @@ struct Correlation {
   int64_t channels, filters;                 // filters: of the panel
   Activation activation;
   double alpha;
+  Ahead<T> next;  // of x, what the next block will read
 };
 
 // Pixels that see the same taps: rows x columns of y. Tiles lie along the side that needs fewer of them.
 template <class T>
-void correlate_span(const Correlation<T>& c, Range rows, Range columns) {
+void correlate_span(Correlation<T>& c, Range rows, Range columns) {
   const Range kh = c.down.taps(rows.begin), kw = c.across.taps(columns.begin);
   const int64_t tap = c.channels * kPanel<T>;  // elements of w
   Tile<T> t;
@@ -67,6 +82,8 @@ void correlate_span(const Correlation<T>& c, Range rows, Range columns) {
       const Range pixels = part(length, i, tiles);
       t.a = x + line * (along ? x_down : x_across) + pixels.begin * t.a_row;
       t.c = y + line * (along ? c.y_row : c.y_column) + pixels.begin * t.c_row;
+      t.c_next = t.c + pixels.size() * t.c_row;
+      ask_ahead(c.next, t, t.runs.outer * t.runs.inner * t.depth);
       tile_of_runs<T>(pixels.size(), vectors, t, true);
       if (c.activation > Activation::relu) {
         for (int64_t p = 0; p < pixels.size(); ++p) {
@@ -78,7 +95,7 @@ void correlate_span(const Correlation<T>& c, Range rows, Range columns) {
 }
 
 template <class T>
-void correlate(const Correlation<T>& c, Range rows, Range columns) {
+void correlate(Correlation<T>& c, Range rows, Range columns) {
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) { correlate_span(c, height, width); });
 }
 
@@ -101,6 +118,24 @@ RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t wid
   b.panel_parts = b.chunks < kFew ? clip(chunks_of(kFew, b.chunks > 0 ? b.chunks : 1), 1, panels) : 1;
   b.chunks *= b.panel_parts;
   return b;
+}
+
+struct ConvBlock {
+  int64_t image, panel_part;
+  Range rows, columns;
+};
+RANVIER_INLINE ConvBlock conv_block(const ConvBlocks& b, int64_t chunk, int64_t height, int64_t width) {
+  const int64_t blocks = b.chunks / b.panel_parts, block = chunk % blocks;
+  return {block / (b.down * b.across), chunk / blocks, part(height, block / b.across % b.down, b.down),
+          part(width, block % b.across, b.across)};
+}
+
+template <class T>
+RANVIER_INLINE Ahead<T> next_block(const Correlation<T>& c, const T* x, int64_t height, const ConvBlock& next) {
+  const T* begin = x + (next.image * height + next.rows.begin * c.down.stride) * c.x_row +
+                   next.columns.begin * c.across.stride * c.x_column;
+  return {begin, begin + (next.rows.size() - 1) * c.down.stride * c.x_row +
+                     next.columns.size() * c.across.stride * c.x_column};
 }
 
 template <class T>
@@ -132,19 +167,18 @@ void conv(const ConvArgs& a, int64_t begin, int64_t end) {
   c.activation = a.activation;
   c.alpha = a.alpha;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t block = chunk % (blocks.chunks / blocks.panel_parts);
-    const int64_t image = block / (blocks.down * blocks.across);
-    const Range rows = part(g.out_height, block / blocks.across % blocks.down, blocks.down);
-    const Range columns = part(g.out_width, block % blocks.across, blocks.across);
-    const Range all = part(panels * g.groups, chunk / (blocks.chunks / blocks.panel_parts), blocks.panel_parts);
+    const ConvBlock block = conv_block(blocks, chunk, g.out_height, g.out_width);
+    const Range all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
+    c.next =
+        next_block(c, static_cast<const T*>(a.x), g.height, conv_block(blocks, chunk + 1, g.out_height, g.out_width));
     for (int64_t panel = all.begin; panel < all.end; ++panel) {
       const int64_t group = panel / panels, f = panel % panels * kPanel<T>;
-      c.x = static_cast<const T*>(a.x) + image * g.height * c.x_row + group * channels;
-      c.y = static_cast<T*>(a.y) + image * g.out_height * c.y_row + group * filters + f;
+      c.x = static_cast<const T*>(a.x) + block.image * g.height * c.x_row + group * channels;
+      c.y = static_cast<T*>(a.y) + block.image * g.out_height * c.y_row + group * filters + f;
       c.w = static_cast<const T*>(a.w) + panel * panel_size;
       c.bias = a.bias ? static_cast<const T*>(a.bias) + group * filters + f : nullptr;
       c.filters = filters - f < kPanel<T> ? filters - f : kPanel<T>;
-      correlate(c, rows, columns);
+      correlate(c, block.rows, block.columns);
     }
   }
 }
@@ -163,7 +197,8 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
   const int64_t panels = chunks_of(channels, kPanel<T>);  // of a group
   const int64_t panel_size = g.kernel_height * g.kernel_width * filters * kPanel<T>;
-  const int64_t dx_row = g.width * g.channels, height = chunks_of(g.height, g.stride_height);
+  const int64_t dx_row = g.width * g.channels, height = chunks_of(g.height, g.stride_height),
+                width = chunks_of(g.width, g.stride_width);
   Correlation<T> c;
   c.y_column = g.stride_width * g.channels;
   c.y_row = g.stride_height * dx_row;
@@ -173,11 +208,12 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   c.activation = a.activation;
   c.alpha = a.alpha;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t block = chunk % (blocks.chunks / blocks.panel_parts);
-    const int64_t image = block / (blocks.down * blocks.across);
-    const Range rows = part(height, block / blocks.across % blocks.down, blocks.down);
-    const Range columns = part(chunks_of(g.width, g.stride_width), block % blocks.across, blocks.across);
-    const Range all = part(panels * g.groups, chunk / (blocks.chunks / blocks.panel_parts), blocks.panel_parts);
+    const ConvBlock block = conv_block(blocks, chunk, height, width);
+    const Range rows = block.rows, columns = block.columns,
+                all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
+    c.down = {0, 0, 1, 1, 0};
+    c.across = c.down;
+    c.next = next_block(c, static_cast<const T*>(a.dy), g.out_height, conv_block(blocks, chunk + 1, height, width));
     for (int64_t phase = 0; phase < g.stride_height * g.stride_width; ++phase) {
       const int64_t row = phase / g.stride_width, column = phase % g.stride_width;
       const Phase down = phase_of(down_of(g), g.out_height, row), across = phase_of(across_of(g), g.out_width, column);
@@ -186,8 +222,8 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
       const int64_t before = down.before * g.kernel_width + down.taps * across.before;
       for (int64_t panel = all.begin; panel < all.end; ++panel) {
         const int64_t group = panel / panels, channel = panel % panels * kPanel<T>;
-        c.x = static_cast<const T*>(a.dy) + image * g.out_height * c.x_row + group * filters;
-        c.y = static_cast<T*>(a.dx) + (image * g.height + row) * dx_row + column * g.channels + group * channels +
+        c.x = static_cast<const T*>(a.dy) + block.image * g.out_height * c.x_row + group * filters;
+        c.y = static_cast<T*>(a.dx) + (block.image * g.height + row) * dx_row + column * g.channels + group * channels +
               channel;
         c.w = static_cast<const T*>(a.w) + panel * panel_size + before * filters * kPanel<T>;
         c.bias = a.bias ? static_cast<const T*>(a.bias) + group * channels + channel : nullptr;
@@ -245,74 +281,127 @@ RANVIER_INLINE PixelBlocks pixel_blocks(const ConvGeometry& g, int64_t pixels) {
   return b;
 }
 
-// The dw tiles: of one tap, `rows` tiles of channels by panels of filters.
+// The tiles of dw: some channels of one tap by a panel of filters. Few channels are merged with kw, along which they go
+// on in x and in dw.
 template <class T>
 struct GradientPlan {
   PixelBlocks pixels;
-  int64_t rows, panels, tiles, splits;
+  bool merged;
+  int64_t lanes, kw, rows, panels, tiles, splits;  // lanes, in `rows` tiles, of each of `kw` taps
 };
-constexpr int64_t kGradientPixels = 256;
 template <class T>
 RANVIER_INLINE GradientPlan<T> gradient_plan(const ConvGeometry& g) {
   constexpr int64_t kSplitBytes = 1 << 20, kMost = 8;
+  constexpr int64_t kBytes = 256 << 10, kFew = 256, kMany = 2048;  // of a block; its pixels
+  const int64_t channels = g.channels / g.groups, bytes = static_cast<int64_t>(sizeof(T));
   GradientPlan<T> p;
-  p.pixels = pixel_blocks(g, kGradientPixels);
-  p.rows = chunks_of(g.channels / g.groups, kRows);
+  const int64_t pixel = (g.channels * g.stride_height * g.stride_width + g.filters) * bytes;
+  p.pixels = pixel_blocks(g, clip(kBytes / pixel, kFew, kMany));
+  p.merged = g.groups == 1 && g.dilation_width == 1 && channels < kRows;
+  p.lanes = p.merged ? g.kernel_width * channels : channels;
+  p.kw = p.merged ? 1 : g.kernel_width;
+  p.rows = chunks_of(p.lanes, kRows);
   p.panels = panels_of<T>(g.filters, g.groups);
-  p.tiles = g.kernel_height * g.kernel_width * p.rows * p.panels;
-  const int64_t bytes =
-      g.kernel_height * g.kernel_width * (g.channels / g.groups) * g.filters * static_cast<int64_t>(sizeof(T));
-  p.splits =
-      clip(kSplitBytes / bytes, 1, p.pixels.blocks < kMost ? (p.pixels.blocks > 0 ? p.pixels.blocks : 1) : kMost);
+  p.tiles = g.kernel_height * p.kw * p.rows * p.panels;
+  const int64_t size = g.kernel_height * g.kernel_width * channels * g.filters * bytes;
+  p.splits = clip(kSplitBytes / size, 1, clip(p.pixels.blocks, 1, kMost));
   return p;
 }
 
-// Tiles [begin, end) of dw, over one block of pixels.
+struct PixelBlock {
+  int64_t image, images;
+  Range rows, columns;
+};
+RANVIER_INLINE PixelBlock pixel_block(const ConvGeometry& g, const PixelBlocks& p, int64_t block) {
+  const int64_t per_image = p.down * p.across, image = block / per_image * p.images;
+  return {image, g.batch - image < p.images ? g.batch - image : p.images,
+          part(g.out_height, block % per_image / p.across, p.down), part(g.out_width, block % p.across, p.across)};
+}
+
+// Tiles [begin, end) of dw += their sums over one block of pixels; meanwhile asks for the next block.
 template <class T>
-void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, int64_t block, int64_t begin,
-                    int64_t end, bool go_on) {
+void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, const PixelBlock& block,
+                    const PixelBlock& next, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
-  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
-  const int64_t per_image = p.pixels.down * p.pixels.across, panels = chunks_of(filters, kPanel<T>);
-  const int64_t image = block / per_image * p.pixels.images;
-  const int64_t images = g.batch - image < p.pixels.images ? g.batch - image : p.pixels.images;
-  const Range rows = part(g.out_height, block % per_image / p.pixels.across, p.pixels.down);
-  const Range columns = part(g.out_width, block % p.pixels.across, p.pixels.across);
+  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups,
+                panels = chunks_of(filters, kPanel<T>);
   const Axis down = down_of(g), across = across_of(g);
+  const T* const x = static_cast<const T*>(a.x);
+  const T* const dy = static_cast<const T*>(a.dy);
+  const auto line_of = [&](const PixelBlock& b, int64_t row) __attribute__((always_inline)) {
+    return dy + (b.image * g.out_height + row) * g.out_width * g.filters;
+  };
+  const auto x_line_of = [&](const PixelBlock& b, int64_t row) __attribute__((always_inline)) {
+    return x + (b.image * g.height + row * down.stride - down.pad) * g.width * g.channels;
+  };
+  const int64_t last = next.images - 1;
+  Ahead<T> next_dy = {line_of(next, next.rows.begin), line_of(next, last * g.out_height + next.rows.end)};
+  Ahead<T> next_x = {x_line_of(next, next.rows.begin), x_line_of(next, next.rows.end)};
+  if (last > 0) next_x.end += last * g.height * g.width * g.channels;
   Tile<T> t;
   t.bias = nullptr;
   t.relu = false;
-  t.go_on = go_on;
+  t.go_on = true;
   t.a_row = 1;
   t.a_column = g.stride_width * g.channels;
   t.b_row = g.filters;
   t.c_row = g.filters;
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t row = i % p.rows, kw = i / p.rows % g.kernel_width;
-    const int64_t kh = i / (p.rows * g.kernel_width) % g.kernel_height;
-    const int64_t panel = i / (p.rows * g.kernel_width * g.kernel_height);
-    const int64_t group = panel / panels, f = panel % panels * kPanel<T>;
-    const Range lanes = part(channels, row, p.rows);
-    Range oh = down.outputs_of(kh, g.out_height), ow = across.outputs_of(kw, g.out_width);
-    oh = {clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
-    ow = {clip(ow.begin, columns.begin, columns.end), clip(ow.end, columns.begin, columns.end)};
-    t.c = dw + ((kh * g.kernel_width + kw) * channels + lanes.begin) * g.filters + group * filters + f;
-    const int64_t left = filters - f < kPanel<T> ? filters - f : kPanel<T>, vectors = chunks_of(left, kLanes<T>);
+    const int64_t row = i % p.rows, kw = i / p.rows % p.kw, kh = i / (p.rows * p.kw) % g.kernel_height;
+    const int64_t panel = i / (p.rows * p.kw * g.kernel_height), group = panel / panels;
+    const int64_t f = group * filters + panel % panels * kPanel<T>, stop = (group + 1) * filters;
+    const int64_t left = stop - f < kPanel<T> ? stop - f : kPanel<T>, vectors = chunks_of(left, kLanes<T>);
     t.lanes = left - (vectors - 1) * kLanes<T>;
+    Range oh = down.outputs_of(kh, g.out_height);
+    oh = {clip(oh.begin, block.rows.begin, block.rows.end), clip(oh.end, block.rows.begin, block.rows.end)};
     const int64_t ih = oh.begin * down.stride - down.pad + kh * down.dilation;
-    const int64_t iw = ow.begin * across.stride - across.pad + kw * across.dilation;
-    t.a = static_cast<const T*>(a.x) + ((image * g.height + ih) * g.width + iw) * g.channels + group * channels +
-          lanes.begin;
-    t.b = static_cast<const T*>(a.dy) + ((image * g.out_height + oh.begin) * g.out_width + ow.begin) * g.filters +
-          group * filters + f;
-    t.depth = ow.size();
-    t.runs = {images,
-              oh.size(),
-              g.height * g.width * g.channels,
-              down.stride * g.width * g.channels,
-              g.out_height * g.out_width * g.filters,
-              g.out_width * g.filters};
-    tile_of_runs<T>(lanes.size(), vectors, t, false);
+    // over the pixels of some columns, where x begins at column iw, and its lane 0 is dw's lane 0
+    const auto add = [&](Range ow, Range lanes, int64_t iw) {
+      t.c = dw + ((kh * g.kernel_width + kw) * channels + lanes.begin) * g.filters + f;
+      t.a = x + ((block.image * g.height + ih) * g.width + iw) * g.channels + group * channels + lanes.begin;
+      t.b = line_of(block, oh.begin) + ow.begin * g.filters + f;
+      t.depth = ow.size();
+      t.runs = {block.images,
+                oh.size(),
+                g.height * g.width * g.channels,
+                down.stride * g.width * g.channels,
+                g.out_height * g.out_width * g.filters,
+                g.out_width * g.filters};
+      ask_ahead(next_dy.at < next_dy.end ? next_dy : next_x, t, block.images * oh.size() * ow.size());
+      tile_of_runs<T>(lanes.size(), vectors, t, false);
+    };
+    const Range lanes = part(p.lanes, row, p.rows);
+    if (!p.merged) {
+      Range ow = across.outputs_of(kw, g.out_width);
+      ow = {clip(ow.begin, block.columns.begin, block.columns.end),
+            clip(ow.end, block.columns.begin, block.columns.end)};
+      if (ow.size() > 0) add(ow, lanes, ow.begin * across.stride - across.pad + kw * across.dilation);
+      continue;
+    }
+    for (int64_t column = block.columns.begin; column < block.columns.end;) {
+      const Range ow = across.span(column, block.columns.end), taps = across.taps(column);
+      const Range seen = {clip(taps.begin * channels, lanes.begin, lanes.end),
+                          clip(taps.end * channels, lanes.begin, lanes.end)};
+      if (seen.size() > 0) add(ow, seen, ow.begin * across.stride - across.pad);
+      column = ow.end;
+    }
+  }
+}
+
+// Zeros in tiles [begin, end) of dw.
+template <class T>
+void clear_tiles(const ConvGeometry& g, const GradientPlan<T>& p, T* dw, int64_t begin, int64_t end) {
+  const int64_t filters = g.filters / g.groups, panels = chunks_of(filters, kPanel<T>);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t rows = i / p.rows % (p.kw * g.kernel_height), panel = i / (p.rows * p.kw * g.kernel_height);
+    const int64_t group = panel / panels, f = group * filters + panel % panels * kPanel<T>;
+    const int64_t stop = f + kPanel<T> < (group + 1) * filters ? f + kPanel<T> : (group + 1) * filters;
+    const Range lanes = part(p.lanes, i % p.rows, p.rows);
+    for (int64_t lane = lanes.begin; lane < lanes.end; ++lane) {
+      T* row = dw + (rows * p.lanes + lane) * g.filters;
+      for_lanes<T>(f, stop,
+                   [=](int64_t j, int64_t k) __attribute__((always_inline)) { store_lanes(row + j, Vec<T>{}, k); });
+    }
   }
 }
 
@@ -324,16 +413,14 @@ void conv_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_
   const int64_t size = g.kernel_height * g.kernel_width * (g.channels / g.groups) * g.filters;
   while (begin < end) {
     const int64_t split = begin / p.tiles, stop = (split + 1) * p.tiles < end ? (split + 1) * p.tiles : end;
+    const int64_t first = begin - split * p.tiles, last = stop - split * p.tiles;
+    T* dw = static_cast<T*>(a.dw) + split * size;
+    if (!a.accumulate) clear_tiles(g, p, dw, first, last);
     const Range blocks = part(p.pixels.blocks, split, p.splits);
-    bool go_on = a.accumulate;
-    int64_t block = blocks.begin;
-    do {  // no pixels at all still write zeros
-      if (block < blocks.end || !go_on) {
-        gradient_block(a, p, static_cast<T*>(a.dw) + split * size, block, begin - split * p.tiles,
-                       stop - split * p.tiles, go_on);
-      }
-      go_on = true;
-    } while (++block < blocks.end);
+    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
+      const int64_t next = block + 1 < blocks.end ? block + 1 : block;
+      gradient_block(a, p, dw, pixel_block(g, p.pixels, block), pixel_block(g, p.pixels, next), first, last);
+    }
     begin = stop;
   }
 }
