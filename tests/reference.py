@@ -59,6 +59,19 @@ def normal_pdf(x):
     return np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
 
 
+GELU_RATE = math.sqrt(8 / math.pi)  # Hendrycks and Gimpel, "Gaussian error linear units" (2016)
+
+
+def gelu_tanh(x):
+    return x * sigmoid(GELU_RATE * (x + 0.044715 * x**3))
+
+
+def gelu_tanh_derivative(x):
+    s = sigmoid(GELU_RATE * (x + 0.044715 * x**3))
+    other = sigmoid(-GELU_RATE * (x + 0.044715 * x**3))
+    return s + x * s * other * GELU_RATE * (1 + 3 * 0.044715 * x**2)
+
+
 def elu(x, alpha):
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
@@ -87,6 +100,7 @@ POINTWISE = {
         lambda x, a: SELU_SCALE * elu_derivative(x, SELU_ALPHA),
     ),
     "gelu": (lambda x, a: x * normal_cdf(x), lambda x, a: normal_cdf(x) + x * normal_pdf(x)),
+    "gelu_tanh": (lambda x, a: gelu_tanh(x), lambda x, a: gelu_tanh_derivative(x)),
     "silu": (lambda x, a: x * sigmoid(x), lambda x, a: silu_derivative(x)),
     "softplus": (lambda x, a: np.logaddexp(0.0, x), lambda x, a: sigmoid(x)),
     "exponential": (lambda x, a: np.exp(x), lambda x, a: np.exp(x)),
@@ -228,23 +242,36 @@ def sparse_categorical_crossentropy(y_true, y_pred, *, from_logits=False, gradie
 # ---- optimizers: the new values, in the order of the arguments that change -------------------
 
 
-def sgd(p, g, *, learning_rate=0.01, momentum=0.0, nesterov=False, velocity=None):
-    p, g = f64(p), f64(g)
+def decayed(p, learning_rate, weight_decay):
+    """Loshchilov and Hutter, "Decoupled weight decay" (2019); as in Keras before the step."""
+    return f64(p) - learning_rate * (weight_decay or 0.0) * f64(p)
+
+
+def sgd(
+    p, g, *, learning_rate=0.01, momentum=0.0, nesterov=False, velocity=None, weight_decay=0.0
+):
+    p, g = decayed(p, learning_rate, weight_decay), f64(g)
     v = momentum * (np.zeros_like(p) if velocity is None else f64(velocity)) - learning_rate * g
     return p + (momentum * v - learning_rate * g if nesterov else v), v
 
 
-def rmsprop(p, g, v, *, learning_rate=0.001, rho=0.9, epsilon=1e-7, momentum=0.0, velocity=None):
-    p, g = f64(p), f64(g)
+def rmsprop(
+    p, g, v, *, learning_rate=0.001, rho=0.9, epsilon=1e-7, momentum=0.0, velocity=None,
+    weight_decay=0.0,
+):  # fmt: skip
+    p, g = decayed(p, learning_rate, weight_decay), f64(g)
     v = rho * f64(v) + (1 - rho) * g**2
     increment = learning_rate * g / np.sqrt(v + epsilon)
     velocity = momentum * (np.zeros_like(p) if velocity is None else f64(velocity)) + increment
     return p - velocity, v, velocity
 
 
-def adam(p, g, m, v, *, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+def adam(
+    p, g, m, v, *, step, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7,
+    weight_decay=0.0,
+):  # fmt: skip
     """Kingma and Ba, "Adam" (2015), in the form at the end of their section 2."""
-    p, g, m, v = f64(p), f64(g), f64(m), f64(v)
+    p, g, m, v = decayed(p, learning_rate, weight_decay), f64(g), f64(m), f64(v)
     m = m + (g - m) * (1 - beta_1)
     v = v + (g**2 - v) * (1 - beta_2)
     rate = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)

@@ -20,6 +20,10 @@ CASES = {
     "rmsprop": lambda: optimizers.RMSprop(0.01),
     "rmsprop_momentum": lambda: optimizers.RMSprop(0.01, rho=0.7, momentum=0.5, epsilon=1e-4),
     "adam": lambda: optimizers.Adam(0.01),
+    "sgd_decay": lambda: optimizers.SGD(0.1, momentum=0.9, weight_decay=0.2),
+    "rmsprop_decay": lambda: optimizers.RMSprop(0.01, weight_decay=0.5),
+    "adam_decay": lambda: optimizers.Adam(0.01, weight_decay=0.3),
+    "adamw": lambda: optimizers.AdamW(0.01),
     "adam_options": lambda: optimizers.Adam(0.02, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
 }
 every_case = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
@@ -176,7 +180,7 @@ def test_learning_rate_can_change_at_any_time(make):
 
 @pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf, "fast", None])
 def test_bad_learning_rates(bad):
-    for cls in (optimizers.SGD, optimizers.RMSprop, optimizers.Adam):
+    for cls in (optimizers.SGD, optimizers.RMSprop, optimizers.Adam, optimizers.AdamW):
         with pytest.raises(ValueError, match="learning_rate must be a number >= 0; received"):
             cls(learning_rate=bad)
     optimizer = optimizers.Adam(0.5)
@@ -217,6 +221,88 @@ def test_gradients_of_the_wrong_shape_change_nothing():
     assert optimizer.iterations == 0
 
 
+# --- weight decay ---------------------------------------------------------------------------------
+
+
+def test_decay_comes_before_the_step_and_is_apart_from_the_gradient():
+    """Keras's order: first p -= learning_rate weight_decay p, then the step; by hand."""
+    (v,) = variables(np.float64, (3,))
+    p, g = v.numpy(), np.array([1.0, -2.0, 0.5])
+    optimizer = optimizers.AdamW(0.1, weight_decay=0.25)
+    optimizer.apply_gradients([(g, v)])
+    # Adam's first step is learning_rate sign(g), but for epsilon
+    np.testing.assert_allclose(v, p * (1 - 0.1 * 0.25) - 0.1 * np.sign(g), rtol=1e-5)
+    optimizer.learning_rate = 0.2  # what decays follows it
+    before = v.numpy()
+    optimizer.apply_gradients([(np.zeros(3), v)])
+    m, s = 0.9 * 0.1 * g, 0.999 * 0.001 * g**2
+    rate = 0.2 * np.sqrt(1 - 0.999**2) / (1 - 0.9**2)
+    expected = before * (1 - 0.2 * 0.25) - rate * m / (np.sqrt(s) + 1e-7)
+    np.testing.assert_allclose(v, expected, rtol=1e-12)
+
+
+@every_dtype
+@pytest.mark.parametrize("make", [CASES[c] for c in CASES if "decay" in c or c == "adamw"])
+def test_excluded_variables_do_not_decay(make, dtype):
+    optimizer, plain = make(), make()
+    plain.weight_decay = None
+    vs, twins = (
+        variables(dtype, (3, 5), (5,), (17,), (2,)),
+        variables(dtype, (3, 5), (5,), (17,), (2,)),
+    )
+    optimizer.exclude_from_weight_decay(var_list=[vs[1]], var_names=["3$"])
+    oracles = [Oracle(optimizer, v) for v in vs]
+    for i in (1, 3):
+        oracles[i].config["weight_decay"] = None
+    for step in range(4):
+        gs = [np.full(v.shape, 0.5 + step, dtype) for v in vs]
+        optimizer.apply_gradients(list(zip(gs, vs, strict=True)))
+        plain.apply_gradients(list(zip(gs, twins, strict=True)))
+        for oracle, g in zip(oracles, gs, strict=True):
+            oracle.step(g)
+    compare(vs, oracles, dtype)
+    for i, (v, twin) in enumerate(zip(vs, twins, strict=True)):
+        assert np.array_equal(v.numpy(), twin.numpy()) == (i in (1, 3))
+
+
+def test_excluding_comes_before_building():
+    optimizer = optimizers.AdamW()
+    vs = variables(np.float64, (3,))
+    optimizer.apply_gradients([(np.ones(3), vs[0])])
+    with pytest.raises(ValueError, match=r"\[adamw\] exclude_from_weight_decay must come before"):
+        optimizer.exclude_from_weight_decay(var_list=vs)
+
+
+@pytest.mark.parametrize("bad", [-0.1, np.nan, np.inf, "slow"])
+def test_bad_weight_decays(bad):
+    for cls in (optimizers.SGD, optimizers.RMSprop, optimizers.Adam, optimizers.AdamW):
+        with pytest.raises(ValueError, match="weight_decay must be a number >= 0; received"):
+            cls(weight_decay=bad)
+    with pytest.raises(ValueError, match=r"\[AdamW\] weight_decay must be a number"):
+        optimizers.AdamW(weight_decay=None)
+
+
+@pytest.mark.parametrize("make", [CASES[c] for c in CASES if "decay" in c or c == "adamw"])
+def test_recorded_steps_decay_with_the_same_bits(make, monkeypatch):
+    """Variables that take their step within the product, spans of others, and excluded ones."""
+
+    def train():
+        model = Sequential([Input((40,)), layers.Dense(64, "tanh"), layers.Dense(3)])
+        r = np.random.default_rng(8)
+        model.set_weights([r.normal(size=w.shape) for w in model.get_weights()])
+        optimizer = make()
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        model.compile(optimizer, "mse")
+        x, y = r.normal(size=(96, 40)), r.normal(size=(96, 3))
+        model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    replayed = train()
+    monkeypatch.setenv("RANVIER_NO_REPLAY", "1")
+    for a, b in zip(replayed, train(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_base_class():
     class Nothing(optimizers.Optimizer):
         pass
@@ -246,6 +332,7 @@ def test_get():
         "RMSprop": optimizers.RMSprop,
         "adam": optimizers.Adam,
         "Adam": optimizers.Adam,
+        "adamw": optimizers.AdamW,
     }.items():
         assert type(optimizers.get(name)) is cls
     assert type(optimizers.get(optimizers.Adam)) is optimizers.Adam
@@ -261,14 +348,20 @@ def test_get():
 
 def test_defaults_are_those_of_keras():
     assert optimizers.SGD().get_config() == {
-        "learning_rate": 0.01, "name": "sgd", "momentum": 0.0, "nesterov": False,
+        "learning_rate": 0.01, "weight_decay": None, "name": "sgd", "momentum": 0.0,
+        "nesterov": False,
     }  # fmt: skip
     config = optimizers.RMSprop().get_config()
     config.pop("name")
+    assert config.pop("weight_decay") is None
     assert config == {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
     config = optimizers.Adam().get_config()
     config.pop("name")
+    assert config.pop("weight_decay") is None
     assert config == {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+    assert optimizers.AdamW().get_config() == {
+        **config, "weight_decay": 0.004, "name": "adamw",
+    }  # fmt: skip
 
 
 # --- in a model -----------------------------------------------------------------------------------

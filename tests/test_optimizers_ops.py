@@ -25,6 +25,14 @@ RULES = {
         ("m", "v"),
         {"step": 3, "learning_rate": 0.01, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3},
     ),
+    "sgd_decay": ("sgd", (), {"learning_rate": 0.1, "weight_decay": 0.3}),
+    "sgd_nesterov_decay": (
+        "sgd",
+        ("velocity",),
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.5},
+    ),
+    "rmsprop_decay": ("rmsprop", ("v", "velocity"), {"momentum": 0.5, "weight_decay": 2.0}),
+    "adam_decay": ("adam", ("m", "v"), {"step": 2, "learning_rate": 0.02, "weight_decay": 0.4}),
     "adam_defaults": ("adam", ("m", "v"), {"step": 1}),
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -187,6 +195,16 @@ def test_momentum_needs_a_velocity(dtype):
         ops.rmsprop(p, g, v, momentum=0.9)
     np.testing.assert_array_equal(p, 1.0)
     np.testing.assert_array_equal(v, 1.0)
+
+
+@every_rule
+@pytest.mark.parametrize("decay", [-0.1, np.nan, np.inf])
+def test_weight_decay_must_be_a_number(decay, rule, dtype):
+    arrays, before = draw(rule, (5,), dtype), draw(rule, (5,), dtype)
+    with pytest.raises(ValueError, match=rf"\[{RULES[rule][0]}\] weight_decay"):
+        run(rule, arrays, weight_decay=decay)
+    for name in before:
+        np.testing.assert_array_equal(arrays[name], before[name])
 
 
 def test_adam_steps_count_from_one(dtype):

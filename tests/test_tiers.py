@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -10,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ranvier import _core
+from cases import DTYPES
+from ranvier import _core, ops
 
 TIERS = ("avx512", "avx2", "sse4", "generic")  # every name that exists, best first
 CHECK = Path(__file__).with_name("tier_check.py")
@@ -54,6 +57,16 @@ def test_every_op_on_this_tier(isa):
     assert got["mask"] == report(_core.supported_isas()[-1])["mask"]
 
 
+@pytest.mark.skipif(
+    not {"avx2", "avx512"} <= set(_core.supported_isas()), reason="one of the two is missing"
+)
+def test_avx2_and_avx512_give_the_same_bits():
+    """Of every op: only fma() fuses, sums have one order, and the formulas are the same."""
+    a, b = report("avx2")["results"], report("avx512")["results"]
+    assert a.keys() == b.keys()
+    assert [family for family in a if a[family] != b[family]] == []
+
+
 @pytest.mark.parametrize("unset", [None, ""])
 def test_the_best_tier_runs_by_default(unset):
     code = "from ranvier import _core; print(_core.isa(), _core.kernel_isa())"
@@ -79,3 +92,48 @@ def test_any_number_of_threads_gives_the_same_bits():
     alone, many = (run(None, str(CHECK), OMP_NUM_THREADS=n) for n in ("1", "3"))
     assert alone.returncode == many.returncode == 0, alone.stderr + many.stderr
     assert alone.stdout == many.stdout
+
+
+@pytest.fixture
+def threads():
+    before = _core.threads()
+    yield _core.set_threads
+    _core.set_threads(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+def test_one_to_seven_threads_give_the_same_bits(threads, dtype):
+    """Of work large enough to be shared, in chunks that seven do not divide."""
+    r = np.random.default_rng(4)
+    shape = (311, 1009)
+    x, dy, p = (r.normal(0, 2, shape).astype(dtype) for _ in range(3))
+    w, labels = r.normal(size=(1009, 203)).astype(dtype), r.integers(0, 1009, 311)
+
+    def work():
+        for name in ("exp", "expm1", "log1p", "sin", "cos", "erf", "tanh", "sigmoid", "softplus"):
+            yield getattr(ops, name)(x)
+        yield ops.log(abs(x))
+        for name in ("relu", "elu", "gelu", "gelu_tanh", "silu", "softmax"):
+            y = ops.activation(x, name)
+            yield from (y, ops.activation_backward(dy, x, y, name))
+        for name in ("mean_squared_error", "mean_absolute_error", "categorical_crossentropy"):
+            yield from getattr(ops, name)(abs(dy), abs(x), gradient=True)
+        yield from ops.binary_crossentropy(abs(dy), x, from_logits=True, gradient=True)
+        yield from ops.sparse_categorical_crossentropy(labels, x, from_logits=True, gradient=True)
+        for rule, state in ((ops.sgd, ()), (ops.rmsprop, ("v",)), (ops.adam, ("m", "v"))):
+            arrays = {"p": p.copy(), **{name: abs(dy) for name in state}}
+            rule(g=dy, weight_decay=0.1, **arrays, **({"step": 2} if rule is ops.adam else {}))
+            yield from arrays.values()
+        yield ops.dropout(x, 0.3, seed=5)
+        y = ops.dense(x, w, activation="tanh")
+        yield y
+        yield from ops.dense_backward(y, x, y, w, activation="tanh")[:2]
+
+    def digests():
+        return [hashlib.sha256(np.ascontiguousarray(a)).hexdigest() for a in work()]
+
+    threads(1)
+    alone = digests()
+    for n in range(2, 8):
+        threads(n)
+        assert digests() == alone, n

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import numpy as np
 
@@ -31,6 +32,7 @@ digest = hashlib.sha256()
 
 
 def same(actual, expected, kind, dtype, terms=1):
+    """`actual` agrees with the oracle; its bits go into the digest."""
     global compared
     assert_close(actual, expected, kind, dtype=dtype, terms=terms)
     digest.update(actual)
@@ -106,6 +108,19 @@ def check_activation(r, dtype):
         same(dx, reference.softmax_backward(dy, y), "reduction", dtype, shape[-1])
 
 
+def check_functions(r, dtype):
+    """Over the whole range; how exact they are, test_functions.py tells."""
+    x = np.concatenate([normal(r, 999, dtype, width) for width in (1e-3, 1, 30, 1e3, 1e12)])
+    for name in ("exp", "expm1", "sin", "cos", "tanh"):
+        with np.errstate(over="ignore"):
+            expected = getattr(np, name)(x.astype(np.float64)).astype(dtype)
+        same(getattr(ops, name)(x), expected, "transcendental", dtype)
+    for name in ("log", "log1p"):
+        expected = getattr(np, name)(abs(x).astype(np.float64))
+        same(getattr(ops, name)(abs(x)), expected, "transcendental", dtype)
+    same(ops.erf(x), [math.erf(v) for v in x], "transcendental", dtype)
+
+
 def check_losses(r, dtype):
     for shape in TIER_ROW_SHAPES:
         logits = normal(r, shape, dtype, 3.0)
@@ -136,6 +151,9 @@ def check_optimizers(r, dtype):
             ("rmsprop", ("v",), {}),
             ("rmsprop", ("v", "velocity"), {"momentum": 0.9}),
             ("adam", ("m", "v"), {"step": 3}),
+            ("sgd", (), {"weight_decay": 0.5}),
+            ("rmsprop", ("v",), {"weight_decay": 0.5}),
+            ("adam", ("m", "v"), {"step": 3, "weight_decay": 0.5}),
         ]:
             arrays = {key: np.abs(normal(r, shape, dtype)) + dtype(0.1) for key in state}
             arrays |= {"p": normal(r, shape, dtype), "g": normal(r, shape, dtype)}
@@ -244,7 +262,11 @@ def check_large(r, dtype):
 
     shape = (513, 1009)
     x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
-    for name, kind in (("silu", "transcendental"), ("softmax", "reduction")):
+    for name, kind in (
+        ("silu", "transcendental"),
+        ("gelu", "transcendental"),
+        ("softmax", "reduction"),
+    ):
         y = ops.activation(x, name)
         same(y, reference.activation(x, name), kind, dtype, shape[-1])
         dx = ops.activation_backward(dy, x, y, name)
@@ -282,6 +304,8 @@ def mask_digest():
 
 
 def main():
+    global digest
+    results = {}
     for dtype in DTYPES:
         r = np.random.default_rng(1)
         for check in (
@@ -289,6 +313,7 @@ def main():
             check_conv,
             check_winograd,
             check_activation,
+            check_functions,
             check_losses,
             check_optimizers,
             check_data,
@@ -298,13 +323,15 @@ def main():
             check_pool,
             check_large,
         ):
+            digest = hashlib.sha256()
             check(r, dtype)
+            results[f"{check.__name__} {np.dtype(dtype)}"] = digest.hexdigest()
     report = {
         "isa": _core.isa(),
         "kernel_isa": _core.kernel_isa(),
         "compared": compared,
         "mask": mask_digest(),
-        "results": digest.hexdigest(),
+        "results": results,
     }
     print(json.dumps(report))
 

@@ -1,7 +1,7 @@
 // Each activation beside its derivative: a shared tool of the dense and activation kernels.
 //
 // apply<f> gives y = f(x). slope<f> gives f'(x): from y where y tells it (y is all that a fused layer keeps), from x
-// for gelu and silu.
+// for gelu, gelu_tanh and silu.
 #pragma once
 
 #include "kernels/vec.h"
@@ -11,7 +11,6 @@ namespace {
 
 // Klambauer et al., Self-Normalizing Neural Networks, 2017.
 constexpr double kSeluScale = 1.05070098735548049342, kSeluAlpha = 1.67326324235437728482;
-constexpr double kSqrtHalf = 0.70710678118654752440, kInvSqrt2Pi = 0.39894228040143267794;
 
 template <class T, Activation f>
 RANVIER_INLINE Vec<T> apply(Vec<T> x, [[maybe_unused]] T alpha) {
@@ -30,8 +29,9 @@ RANVIER_INLINE Vec<T> apply(Vec<T> x, [[maybe_unused]] T alpha) {
     return at_most<T>(at_least<T>(fma(x, splat<T>(T(1.0 / 6)), splat<T>(T(0.5))), Vec<T>{}), splat<T>(T(1)));
   }
   if constexpr (f == Activation::cap) return at_most<T>(x, splat<T>(alpha));
-  if constexpr (f == Activation::gelu) return T(0.5) * x * (T(1) + erf<T>(x * T(kSqrtHalf)));
-  if constexpr (f == Activation::silu) return x / (T(1) + exp<T>(-x));
+  if constexpr (f == Activation::gelu) return gelu<T>(x);
+  if constexpr (f == Activation::gelu_tanh) return gelu_tanh<T>(x);
+  if constexpr (f == Activation::silu) return silu<T>(x);
 }
 
 template <class T, Activation f>
@@ -50,10 +50,8 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
   if constexpr (f == Activation::exponential) return y;
   if constexpr (f == Activation::hard_sigmoid) return ((y > zero) & (y < one)) ? splat<T>(T(1.0 / 6)) : zero;
   if constexpr (f == Activation::cap) return y < alpha ? one : zero;
-  if constexpr (f == Activation::gelu) {
-    const Vec<T> density = T(kInvSqrt2Pi) * exp<T>(T(-0.5) * x * x);
-    return fma(x, density, T(0.5) * (one + erf<T>(x * T(kSqrtHalf))));
-  }
+  if constexpr (f == Activation::gelu) return gelu_slope<T>(x);
+  if constexpr (f == Activation::gelu_tanh) return gelu_tanh_slope<T>(x);
   if constexpr (f == Activation::silu) {
     const Vec<T> s = sigmoid<T>(x);
     return s * fma(x, one - s, one);
@@ -66,14 +64,14 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
   CASE(relu)                          \
   CASE(leaky_relu)                    \
   CASE(sigmoid)                       \
-  CASE(tanh) CASE(elu) CASE(selu) CASE(softplus) CASE(exponential) CASE(hard_sigmoid) CASE(cap) CASE(gelu) CASE(silu)
+  CASE(tanh)                          \
+  CASE(elu)                           \
+  CASE(selu) CASE(softplus) CASE(exponential) CASE(hard_sigmoid) CASE(cap) CASE(gelu) CASE(gelu_tanh) CASE(silu)
 
 // y[0..n) = f(x[0..n)); x may be y.
 template <class T, Activation f>
 void apply_row(T* y, const T* x, int64_t n, T alpha) {
-  for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    store_lanes(y + i, apply<T, f>(load_lanes(x + i, k), alpha), k);
-  });
+  map_lanes<T>(y, x, n, [=](Vec<T> v) __attribute__((always_inline)) { return apply<T, f>(v, alpha); });
 }
 
 template <class T>
@@ -89,7 +87,7 @@ void apply_row(Activation f, T* y, const T* x, int64_t n, double alpha) {
   }
 }
 
-// dx[0..n) = dy f', from `kept`: the output, or the input for gelu and silu. dx may be dy.
+// dx[0..n) = dy f', from `kept`: the output, or the input for the gelus and silu. dx may be dy.
 template <class T, Activation f>
 void backward_row(T* dx, const T* dy, const T* kept, int64_t n, T alpha) {
   for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {

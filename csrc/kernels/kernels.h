@@ -72,6 +72,7 @@ struct UpdateArgs {
   int64_t n;
   double momentum, rho, beta_1, beta_2, epsilon;
   bool nesterov;
+  double weight_decay;  // first p -= learning_rate * weight_decay * p
 };
 
 // --- dense -----------------------------------------------------------------------------------------------------------
@@ -89,6 +90,7 @@ enum class Activation : int {
   hard_sigmoid,
   cap,  // derivative from y
   gelu,
+  gelu_tanh,
   silu,     // derivative from x
   softmax,  // by rows, kernels of its own
 };
@@ -136,7 +138,7 @@ struct DenseBackwardArgs {
   const void* y;   // T (m, n)
   const void* w;   // T (k, n)
   int64_t m, n, k;
-  Activation activation;  // any but softmax, gelu and silu
+  Activation activation;  // any but softmax, the gelus and silu
   double alpha;
   bool add_dw, add_db;  // to what is there
 };
@@ -146,12 +148,22 @@ struct DenseBackwardArgs {
 // y = f(x); backward: dx = dy * f'(x), from y where that is enough. Chunks: kElements.
 struct ActivationArgs {
   void* y;             // T (n); backward: dx
-  const void* x;       // T (n); backward: read for gelu and silu only
+  const void* x;       // T (n); backward: read for gelu, gelu_tanh and silu only
   const void* dy;      // backward: T (n)
   const void* output;  // backward: T (n), the forward's y
   int64_t n;
   Activation activation;
   double alpha;
+};
+
+enum class Function : int { expm1, log, log1p, erf, sin, cos };
+
+// y = f(x). Chunks: kElements.
+struct FunctionArgs {
+  void* y;        // T (n)
+  const void* x;  // T (n)
+  int64_t n;
+  Function function;
 };
 
 // y = softmax of each row; backward: dx = y * (dy - sum(dy * y)). Chunks: one row.
@@ -578,7 +590,7 @@ struct KernelTable {
   int64_t (*packed_size[2])(int64_t n, int64_t k);  // elements
   int64_t panel[2];                                 // columns of one
   TypedKernel matmul, pack, column_sum, dense_backward;
-  TypedKernel activation, activation_backward, softmax, softmax_backward;
+  TypedKernel activation, activation_backward, function, softmax, softmax_backward;
   TypedKernel mean_squared_error, mean_absolute_error;
   TypedKernel binary_crossentropy, binary_crossentropy_logits;
   TypedKernel categorical_crossentropy, categorical_crossentropy_logits;

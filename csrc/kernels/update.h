@@ -26,6 +26,16 @@ RANVIER_INLINE void for_part(const Part<T>& part, Body body) {
   }
 }
 
+// p - learning_rate weight_decay p: apart from the gradient, and before the step (Loshchilov and Hutter, 2019).
+template <class T>
+RANVIER_INLINE T decay_of(const UpdateArgs& a) {
+  return static_cast<T>(a.state->learning_rate * a.weight_decay);
+}
+template <class T>
+RANVIER_INLINE Vec<T> decayed(Vec<T> p, T decay) {
+  return fma(splat<T>(-decay), p, p);  // p itself where there is none
+}
+
 // v = momentum v - lr g;  p += v, or with Nesterov's look ahead p += momentum v - lr g
 template <class T>
 void sgd(const UpdateArgs& a, const Part<T>& part) {
@@ -33,6 +43,7 @@ void sgd(const UpdateArgs& a, const Part<T>& part) {
   T* velocity = static_cast<T*>(a.m);
   const T rate = static_cast<T>(a.state->learning_rate), momentum = static_cast<T>(a.momentum);
   const bool nesterov = a.nesterov;
+  const T decay = decay_of<T>(a);
   for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
     Vec<T> step = -rate * gi;
     if (velocity) {
@@ -40,7 +51,7 @@ void sgd(const UpdateArgs& a, const Part<T>& part) {
       store_lanes(velocity + i, v, k);
       step = nesterov ? fma(splat<T>(momentum), v, step) : v;
     }
-    store_lanes(p + i, load_lanes(p + i, k) + step, k);
+    store_lanes(p + i, decayed<T>(load_lanes(p + i, k), decay) + step, k);
   });
 }
 
@@ -51,6 +62,7 @@ void rmsprop(const UpdateArgs& a, const Part<T>& part) {
   T* velocity = static_cast<T*>(a.m);
   T* second = static_cast<T*>(a.v);
   const T rate = static_cast<T>(a.state->learning_rate), momentum = static_cast<T>(a.momentum);
+  const T decay = decay_of<T>(a);
   const T rho = static_cast<T>(a.rho), rest = static_cast<T>(1.0 - a.rho), epsilon = static_cast<T>(a.epsilon);
   for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
     const Vec<T> v = fma(splat<T>(rho), load_lanes(second + i, k), rest * gi * gi);
@@ -60,7 +72,7 @@ void rmsprop(const UpdateArgs& a, const Part<T>& part) {
       step = fma(splat<T>(momentum), load_lanes(velocity + i, k), step);
       store_lanes(velocity + i, step, k);
     }
-    store_lanes(p + i, load_lanes(p + i, k) - step, k);
+    store_lanes(p + i, decayed<T>(load_lanes(p + i, k), decay) - step, k);
   });
 }
 
@@ -70,14 +82,14 @@ void adam(const UpdateArgs& a, const Part<T>& part) {
   T* p = static_cast<T*>(a.p);
   T* first = static_cast<T*>(a.m);
   T* second = static_cast<T*>(a.v);
-  const T rate = static_cast<T>(a.state->rate), epsilon = static_cast<T>(a.epsilon);
+  const T rate = static_cast<T>(a.state->rate), epsilon = static_cast<T>(a.epsilon), decay = decay_of<T>(a);
   const Vec<T> new_1 = splat<T>(static_cast<T>(1.0 - a.beta_1)), new_2 = splat<T>(static_cast<T>(1.0 - a.beta_2));
   for_part<T>(part, [=](int64_t i, Vec<T> gi, int64_t k) __attribute__((always_inline)) {
     const Vec<T> m0 = load_lanes(first + i, k), v0 = load_lanes(second + i, k);
     const Vec<T> m = fma(new_1, gi - m0, m0), v = fma(new_2, fma(gi, gi, -v0), v0);
     store_lanes(first + i, m, k);
     store_lanes(second + i, v, k);
-    store_lanes(p + i, load_lanes(p + i, k) - rate * m / (sqrt(v) + epsilon), k);
+    store_lanes(p + i, decayed<T>(load_lanes(p + i, k), decay) - rate * m / (sqrt(v) + epsilon), k);
   });
 }
 

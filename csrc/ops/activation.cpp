@@ -1,5 +1,7 @@
 // activation and softmax, forward and backward.
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "ops/tensor.h"
 
@@ -8,12 +10,27 @@ namespace {
 
 constexpr const char* kNames[kActivations] = {"linear", "relu", "leaky_relu", "sigmoid",     "tanh",
                                               "elu",    "selu", "softplus",   "exponential", "hard_sigmoid",
-                                              "cap",    "gelu", "silu",       "softmax"};
+                                              "cap",    "gelu", "gelu_tanh",  "silu",        "softmax"};
 
 double cost_of(const Tensor& t, Activation f) {
   const bool cheap =
       f == Activation::linear || f == Activation::relu || f == Activation::leaky_relu || f == Activation::cap;
-  return static_cast<double>(t.size()) * (cheap ? 0.1 : 0.5) * (t.dtype == DType::f64 ? 2 : 1);
+  return static_cast<double>(t.size()) * (cheap ? 0.1 : 0.2) * (t.dtype == DType::f64 ? 3 : 1);
+}
+
+constexpr const char* kFunctions[] = {"expm1", "log", "log1p", "erf", "sin", "cos"};
+
+py::object function(py::handle x_, const std::string& name, py::handle out) {
+  const auto* found = std::find(std::begin(kFunctions), std::end(kFunctions), name);
+  if (found == std::end(kFunctions)) value_error("function", "unknown function '" + name + "'");
+  const Tensor x = read_float(x_, *found, "x");
+  Tensor y = result(out, x, x.shape, *found);
+  if (y.data != x.data) refuse_overlap(y, x, *found, "x");
+  const auto which = static_cast<Function>(found - kFunctions);
+  run(engine::kernels().function, x.dtype, FunctionArgs{y.data, x.data, x.size(), which},
+      chunks_of(x.size(), kElements), cost_of(x, Activation::gelu));
+  if (y.buffer) y.buffer->constant = x.constant();
+  return y.object;
 }
 
 py::object activation(const char* op, py::handle x_, Activation f, py::handle alpha, py::handle out) {
@@ -75,7 +92,7 @@ double alpha_from(py::handle alpha, Activation f) {
 }
 
 bool needs_input(Activation f) {
-  return f == Activation::gelu || f == Activation::silu;
+  return f == Activation::gelu || f == Activation::gelu_tanh || f == Activation::silu;
 }
 
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha) {
@@ -110,6 +127,7 @@ void register_activation(py::module_& m) {
           const char* op = "activation_backward";
           return activation_backward(op, dy, x, y, activation_from(name, op), alpha, out);
         });
+  m.def("function", function);
   m.def("softmax",
         [](py::handle x, py::handle out) { return activation("softmax", x, Activation::softmax, py::none(), out); });
   m.def("softmax_backward", [](py::handle dy, py::handle y, py::handle out) {

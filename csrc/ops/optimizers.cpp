@@ -54,31 +54,35 @@ void tick(py::handle state, double beta_1, double beta_2) {
   run(engine::kernels().tick, TickArgs{of, beta_1, beta_2}, 1, 1, {writes(of)});
 }
 
-Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov) {
+Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov,
+           double weight_decay) {
   Update u = update(p, g, velocity, py::none(), state, "sgd", "velocity");
   u.args.rule = Rule::sgd;
   u.args.momentum = momentum;
   u.args.nesterov = nesterov;
+  u.args.weight_decay = weight_decay;
   return u;
 }
 
 Update rmsprop(py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho,
-               double momentum, double epsilon) {
+               double momentum, double epsilon, double weight_decay) {
   Update u = update(p, g, velocity, v, state, "rmsprop", "velocity");
   u.args.rule = Rule::rmsprop;
   u.args.rho = rho;
   u.args.momentum = momentum;
   u.args.epsilon = epsilon;
+  u.args.weight_decay = weight_decay;
   return u;
 }
 
 Update adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle state, double beta_1, double beta_2,
-            double epsilon) {
+            double epsilon, double weight_decay) {
   Update u = update(p, g, m, v, state, "adam", "m");
   u.args.rule = Rule::adam;
   u.args.beta_1 = beta_1;
   u.args.beta_2 = beta_2;
   u.args.epsilon = epsilon;
+  u.args.weight_decay = weight_decay;
   return u;
 }
 
@@ -89,30 +93,31 @@ void register_optimizers(py::module_& m) {
   // `keep`: p is a variable that takes the step when its gradient is complete, not now.
   m.def(
       "sgd",
-      [](py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov, bool keep) {
-        const Update u = sgd(p, g, velocity, state, momentum, nesterov);
+      [](py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov, bool keep,
+         double weight_decay) {
+        const Update u = sgd(p, g, velocity, state, momentum, nesterov, weight_decay);
         keep ? give(u, p) : take(u);
       },
       py::arg("p"), py::arg("g"), py::arg("velocity"), py::arg("state"), py::arg("momentum"), py::arg("nesterov"),
-      py::arg("keep") = false);
+      py::arg("keep") = false, py::arg("weight_decay") = 0.0);
   m.def(
       "rmsprop",
       [](py::handle p, py::handle g, py::handle v, py::handle velocity, py::handle state, double rho, double momentum,
-         double epsilon, bool keep) {
-        const Update u = rmsprop(p, g, v, velocity, state, rho, momentum, epsilon);
+         double epsilon, bool keep, double weight_decay) {
+        const Update u = rmsprop(p, g, v, velocity, state, rho, momentum, epsilon, weight_decay);
         keep ? give(u, p) : take(u);
       },
       py::arg("p"), py::arg("g"), py::arg("v"), py::arg("velocity"), py::arg("state"), py::arg("rho"),
-      py::arg("momentum"), py::arg("epsilon"), py::arg("keep") = false);
+      py::arg("momentum"), py::arg("epsilon"), py::arg("keep") = false, py::arg("weight_decay") = 0.0);
   m.def(
       "adam",
       [](py::handle p, py::handle g, py::handle m1, py::handle v, py::handle state, double beta_1, double beta_2,
-         double epsilon, bool keep) {
-        const Update u = adam(p, g, m1, v, state, beta_1, beta_2, epsilon);
+         double epsilon, bool keep, double weight_decay) {
+        const Update u = adam(p, g, m1, v, state, beta_1, beta_2, epsilon, weight_decay);
         keep ? give(u, p) : take(u);
       },
       py::arg("p"), py::arg("g"), py::arg("m"), py::arg("v"), py::arg("state"), py::arg("beta_1"), py::arg("beta_2"),
-      py::arg("epsilon"), py::arg("keep") = false);
+      py::arg("epsilon"), py::arg("keep") = false, py::arg("weight_decay") = 0.0);
 }
 
 }  // namespace ranvier::ops

@@ -136,6 +136,7 @@ def activation_backward(
     out: _Tensor | None,
     /,
 ) -> Any: ...
+def function(x: _Tensor, name: str, out: _Tensor | None, /) -> Any: ...
 def softmax(x: _Tensor, out: _Tensor | None, /) -> Any: ...
 def softmax_backward(dy: _Tensor, y: _Tensor, out: _Tensor | None, /) -> Any: ...
 
@@ -217,6 +218,7 @@ def sgd(
     momentum: float,
     nesterov: bool,
     keep: bool = False,
+    weight_decay: float = 0.0,
 ) -> None: ...
 def rmsprop(
     p: _Tensor,
@@ -228,6 +230,7 @@ def rmsprop(
     momentum: float,
     epsilon: float,
     keep: bool = False,
+    weight_decay: float = 0.0,
 ) -> None: ...
 def adam(
     p: _Tensor,
@@ -239,6 +242,7 @@ def adam(
     beta_2: float,
     epsilon: float,
     keep: bool = False,
+    weight_decay: float = 0.0,
 ) -> None: ...
 
 # ---- merge ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ float type), and returns an array of its shape. Layers take the same names as st
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "elu",
     "exponential",
     "gelu",
+    "gelu_tanh",
     "get",
     "hard_sigmoid",
     "leaky_relu",
@@ -79,9 +81,19 @@ def selu(x: ArrayLike) -> np.ndarray:
     return ops.activation(_array(x), "selu")
 
 
-def gelu(x: ArrayLike) -> np.ndarray:
-    """x * (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel, 2016)"""
-    return ops.activation(_array(x), "gelu")
+def gelu(x: ArrayLike, approximate: bool = False) -> np.ndarray:
+    """x * (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel, 2016)
+
+    Args:
+        approximate: x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 instead: `gelu_tanh`, the
+            name that layers take.
+    """
+    return ops.gelu(_array(x), approximate=approximate)
+
+
+def gelu_tanh(x: ArrayLike) -> np.ndarray:
+    """x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as `gelu` with approximate=True"""
+    return ops.gelu(_array(x), approximate=True)
 
 
 def silu(x: ArrayLike) -> np.ndarray:
@@ -109,8 +121,8 @@ swish = silu
 _FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
     f.__name__: f
     for f in (
-        linear, relu, leaky_relu, sigmoid, tanh, softmax, elu, selu, gelu, silu, softplus,
-        exponential, hard_sigmoid,
+        linear, relu, leaky_relu, sigmoid, tanh, softmax, elu, selu, gelu, gelu_tanh, silu,
+        softplus, exponential, hard_sigmoid,
     )
 }  # fmt: skip
 _FUNCTIONS["swish"] = silu
@@ -126,13 +138,17 @@ def get(identifier: Any) -> Callable[..., np.ndarray]:
 
 
 def serialize(identifier: Any) -> str:
-    """The name of an activation: what layers keep, and the kernels know.
+    """The name of an activation: what layers keep, and the kernels know. Of
+    functools.partial(gelu, approximate=True) it is "gelu_tanh".
 
     Raises:
         ValueError: if it is not one of the activations here.
     """
     if identifier is None:
         return "linear"
+    if isinstance(identifier, partial) and identifier.func is gelu and not identifier.args:
+        if set(identifier.keywords) <= {"approximate"}:
+            return "gelu_tanh" if identifier.keywords.get("approximate") else "gelu"
     name = identifier if isinstance(identifier, str) else getattr(identifier, "__name__", "")
     if name not in _FUNCTIONS or not (
         isinstance(identifier, str) or identifier is _FUNCTIONS[name]

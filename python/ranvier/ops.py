@@ -40,6 +40,7 @@ __all__ = [
     "conv2d_backward",
     "conv2d_transpose",
     "conv2d_transpose_backward",
+    "cos",
     "dense",
     "dense_backward",
     "depthwise_conv1d",
@@ -50,7 +51,13 @@ __all__ = [
     "dot_backward",
     "dropout",
     "dropout_backward",
+    "erf",
+    "exp",
+    "expm1",
     "gather",
+    "gelu",
+    "log",
+    "log1p",
     "max_pool",
     "max_pool_backward",
     "mean_absolute_error",
@@ -61,9 +68,14 @@ __all__ = [
     "resample_backward",
     "rmsprop",
     "sgd",
+    "sigmoid",
+    "silu",
+    "sin",
     "softmax",
     "softmax_backward",
+    "softplus",
     "sparse_categorical_crossentropy",
+    "tanh",
     "transpose",
 ]
 
@@ -89,7 +101,7 @@ def dense(
         w: (K, N).
         b: (N,), or None for no bias.
         activation: f, one of linear, relu, leaky_relu, sigmoid, tanh, softmax, elu, selu, gelu,
-            silu, softplus, exponential, hard_sigmoid, cap.
+            gelu_tanh, silu, softplus, exponential, hard_sigmoid, cap.
         alpha: slope of leaky_relu (0.2 if None), scale of elu or bound of cap (1.0 if None).
         out: where to write y; must not share memory with an input.
 
@@ -137,8 +149,8 @@ def activation(
 
     Args:
         x: any shape.
-        name: f, as in `dense`. gelu is x * (1 + erf(x / sqrt 2)) / 2; hard_sigmoid is x / 6 + 1/2
-            cut to [0, 1]; cap is min(x, alpha).
+        name: f, as in `dense`. gelu is x * (1 + erf(x / sqrt 2)) / 2, and gelu_tanh its
+            approximation; hard_sigmoid is x / 6 + 1/2 cut to [0, 1]; cap is min(x, alpha).
         alpha: as in `dense`.
         out: where to write y; may be x itself.
 
@@ -161,7 +173,8 @@ def activation_backward(
 
     Args:
         dy: gradient of the output.
-        x: the forward's input, of dy's shape; read for gelu and silu only, else may be None.
+        x: the forward's input, of dy's shape; read for gelu, gelu_tanh and silu only, else may be
+            None.
         y: the forward's output, of dy's shape; read for all others.
         name, alpha: as given to `activation`.
         out: where to write dx; may be dy itself.
@@ -197,6 +210,79 @@ def softmax_backward(dy: Tensor, y: Tensor, *, out: Tensor | None = None) -> Ten
         dx, of dy's shape.
     """
     return _core.softmax_backward(dy, y, out)
+
+
+# --- functions of one number ----------------------------------------------------------------------
+#
+# Each takes x, of any shape, and `out`, where to write y, which may be x itself; and returns y, of
+# x's shape. y is within 2 units in the last place of the true value (float64: 4), for every x. A
+# number below the smallest normal one (float32: 1.2e-38) counts as 0, as x and as y. Those that are
+# activations have their backward in `activation_backward`.
+
+
+def exp(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = e^x, the activation "exponential"."""
+    return _core.activation(x, "exponential", None, out)
+
+
+def expm1(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = e^x - 1, without cancellation near 0."""
+    return _core.function(x, "expm1", out)
+
+
+def log(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = log x; -inf at 0, NaN below."""
+    return _core.function(x, "log", out)
+
+
+def log1p(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = log(1 + x), without cancellation near 0; -inf at -1, NaN below."""
+    return _core.function(x, "log1p", out)
+
+
+def sin(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = sin x, x in radians and of any size; NaN at infinity."""
+    return _core.function(x, "sin", out)
+
+
+def cos(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = cos x, x in radians and of any size; NaN at infinity."""
+    return _core.function(x, "cos", out)
+
+
+def erf(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x."""
+    return _core.function(x, "erf", out)
+
+
+def tanh(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = (e^x - e^-x) / (e^x + e^-x), the activation "tanh"."""
+    return _core.activation(x, "tanh", None, out)
+
+
+def sigmoid(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = 1 / (1 + e^-x), the activation "sigmoid"."""
+    return _core.activation(x, "sigmoid", None, out)
+
+
+def softplus(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = log(1 + e^x), the activation "softplus"."""
+    return _core.activation(x, "softplus", None, out)
+
+
+def silu(x: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """y = x / (1 + e^-x), the activation "silu"."""
+    return _core.activation(x, "silu", None, out)
+
+
+def gelu(x: Tensor, *, approximate: bool = False, out: Tensor | None = None) -> Tensor:
+    """y = x * (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel, 2016), the activation "gelu".
+
+    Args:
+        approximate: y = x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, the activation
+            "gelu_tanh".
+    """
+    return _core.activation(x, "gelu_tanh" if approximate else "gelu", None, out)
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -282,6 +368,11 @@ def _state(learning_rate: float) -> np.ndarray:
     return np.array([learning_rate, 1.0, 1.0, 0.0, 0.0])
 
 
+def _check_decay(op: str, weight_decay: float) -> None:
+    if not 0 <= weight_decay < float("inf"):
+        raise ValueError(f"[{op}] weight_decay must be a number >= 0; received {weight_decay!r}")
+
+
 def sgd(
     p: np.ndarray,
     g: np.ndarray,
@@ -290,6 +381,7 @@ def sgd(
     momentum: float = 0.0,
     nesterov: bool = False,
     velocity: np.ndarray | None = None,
+    weight_decay: float = 0.0,
 ) -> None:
     """Gradient descent, in place: p -= learning_rate g.
 
@@ -300,10 +392,14 @@ def sgd(
         p: parameters, any shape, contiguous; changed.
         g: their gradient.
         velocity: as p, zero at first, changed; needed for momentum.
+        weight_decay: first p -= learning_rate * weight_decay * p (Loshchilov and Hutter, 2019).
     """
+    _check_decay("sgd", weight_decay)
     if momentum and velocity is None:
         raise ValueError("[sgd] momentum needs velocity, an array of zeros like p")
-    _core.sgd(p, g, velocity if momentum else None, _state(learning_rate), momentum, nesterov)
+    velocity = velocity if momentum else None
+    state = _state(learning_rate)
+    _core.sgd(p, g, velocity, state, momentum, nesterov, weight_decay=weight_decay)
 
 
 def rmsprop(
@@ -316,6 +412,7 @@ def rmsprop(
     epsilon: float = 1e-7,
     momentum: float = 0.0,
     velocity: np.ndarray | None = None,
+    weight_decay: float = 0.0,
 ) -> None:
     """RMSprop, in place (Hinton, lecture 6e, 2012, with Keras's place for epsilon).
 
@@ -327,11 +424,14 @@ def rmsprop(
         g: their gradient.
         v: as p, zero at first; changed.
         velocity: as p, zero at first, changed; needed for momentum.
+        weight_decay: first p -= learning_rate * weight_decay * p (Loshchilov and Hutter, 2019).
     """
+    _check_decay("rmsprop", weight_decay)
     if momentum and velocity is None:
         raise ValueError("[rmsprop] momentum needs velocity, an array of zeros like p")
     velocity = velocity if momentum else None
-    _core.rmsprop(p, g, v, velocity, _state(learning_rate), rho, momentum, epsilon)
+    state = _state(learning_rate)
+    _core.rmsprop(p, g, v, velocity, state, rho, momentum, epsilon, weight_decay=weight_decay)
 
 
 def adam(
@@ -345,6 +445,7 @@ def adam(
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
+    weight_decay: float = 0.0,
 ) -> None:
     """Adam, in place (Kingma and Ba, 2015, with epsilon added as Keras does).
 
@@ -356,13 +457,16 @@ def adam(
         g: their gradient.
         m, v: as p, zero at first; changed.
         step: 1 for the first update.
+        weight_decay: first p -= learning_rate * weight_decay * p (AdamW:
+            Loshchilov and Hutter, 2019).
     """
+    _check_decay("adam", weight_decay)
     if step < 1:
         raise ValueError(f"[adam] step counts from 1; received {step}")
     state = _state(learning_rate)
     state[1:3] = beta_1 ** (step - 1), beta_2 ** (step - 1)
     _core.tick(state, beta_1, beta_2)
-    _core.adam(p, g, m, v, state, beta_1, beta_2, epsilon)
+    _core.adam(p, g, m, v, state, beta_1, beta_2, epsilon, weight_decay=weight_decay)
 
 
 # --- data -----------------------------------------------------------------------------------------

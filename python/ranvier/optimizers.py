@@ -6,8 +6,9 @@ lives in a buffer that the kernels read.
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from ranvier.interrupts import uninterrupted
 from ranvier.registry import Registry
 from ranvier.variables import Variable, house, offsets
 
-__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
 
 
 class _Span:
     """Variables that lie one behind another, with their gradients and moments: one kernel call."""
 
-    def __init__(self, p: Buffer, g: Buffer, moments: list[Buffer]) -> None:
-        self.p, self.g, self.moments = p, g, moments
+    def __init__(self, p: Buffer, g: Buffer, moments: list[Buffer], weight_decay: float) -> None:
+        self.p, self.g, self.moments, self.weight_decay = p, g, moments, weight_decay
 
 
 class Optimizer:
@@ -33,13 +34,20 @@ class Optimizer:
 
     Args:
         learning_rate: the step's size, above 0; can be changed at any time.
+        weight_decay: before each step p -= learning_rate * weight_decay * p, apart from the
+            gradient and its moments (Loshchilov and Hutter, 2019); None is none.
         name: shown in messages.
     """
 
     slots = 0  # moments kept for each parameter
 
-    def __init__(self, learning_rate: float, name: str | None = None) -> None:
+    def __init__(
+        self, learning_rate: float, weight_decay: float | None = None, name: str | None = None
+    ) -> None:
         self.name = name or type(self).__name__.lower()
+        decay = None if weight_decay is None else _number(self.name, "weight_decay", weight_decay)
+        self.weight_decay = decay
+        self._undecayed: tuple[set[str], list[str]] = set(), []
         self.variables: list[Variable] = []
         self.gradients: list[Buffer] = []
         self._owner: weakref.ref[Any] | None = None
@@ -65,6 +73,30 @@ class Optimizer:
     def iterations(self) -> int:
         """Steps done."""
         return int(self._view[4])
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] = (), var_names: Iterable[str] = ()
+    ) -> None:
+        """Leave variables as they are but for their gradients: biases, for example.
+
+        Args:
+            var_list: the variables.
+            var_names: patterns (of `re`); variables are meant whose name contains one.
+
+        Raises:
+            ValueError: if the optimizer has taken steps or met its variables already.
+        """
+        if self.variables:
+            raise ValueError(
+                f"[{self.name}] exclude_from_weight_decay must come before the optimizer is built"
+            )
+        self._undecayed = {v.path for v in var_list or ()}, list(var_names or ())
+
+    def _decay_of(self, variable: Variable) -> float:
+        paths, patterns = self._undecayed
+        if variable.path in paths or any(re.search(p, variable.name) for p in patterns):
+            return 0.0
+        return self.weight_decay or 0.0
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Take over variables: give them places in an arena, and make gradients and moments.
@@ -105,6 +137,7 @@ class Optimizer:
                 (a, (a_g, _, a_start)), (b, (b_g, _, b_start)) = items[i - 1], items[i]
                 gap = offsets([a])[1]  # from one to the next, if nothing lies between
                 together = b.arena is a.arena and b_g is a_g
+                together = together and self._decay_of(a) == self._decay_of(b)
                 if together and b.offset - a.offset == gap and b_start - a_start == gap:
                     continue
             (head, (flat_g, flat_m, start)), (tail, (_, _, last)) = items[first], items[i - 1]
@@ -116,6 +149,7 @@ class Optimizer:
                     head.arena.part(head.offset, (length,)),
                     flat_g.part(start, (length,)),
                     [m.part(start, (length,)) for m in flat_m],
+                    self._decay_of(head),
                 )
             )
             first = i
@@ -133,7 +167,8 @@ class Optimizer:
         ):
             variable.gradient = gradient
             if self._early:
-                self.update(variable, gradient, *moments, keep=True)
+                decay = self._decay_of(variable)
+                self.update(variable, gradient, *moments, weight_decay=decay, keep=True)
 
     def detach(self) -> None:
         """Have the variables gather no gradients."""
@@ -158,7 +193,7 @@ class Optimizer:
                 if early:
                     _core.set_mode("record")
                     for span in self._join([not v.updated for v in self.variables]):
-                        self.update(span.p, span.g, *span.moments)
+                        self.update(span.p, span.g, *span.moments, weight_decay=span.weight_decay)
                     _core.set_mode("run")
                 self.step()
         finally:
@@ -168,7 +203,7 @@ class Optimizer:
         """Change the variables by the gradients gathered."""
         self.tick()
         for span in self._spans:
-            self.update(span.p, span.g, *span.moments)
+            self.update(span.p, span.g, *span.moments, weight_decay=span.weight_decay)
 
     def belong_to(self, model: Any) -> None:
         """Note whose optimizer this is: its moments and step count are one model's alone.
@@ -188,10 +223,18 @@ class Optimizer:
         """Advance the step count and what follows from it."""
         _core.tick(self.state, 0.0, 0.0)
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
+    def update(
+        self,
+        p: Buffer,
+        g: Buffer,
+        *moments: Buffer,
+        weight_decay: float = 0.0,
+        keep: bool = False,
+    ) -> None:
         """One kernel call over flat Buffers.
 
         Args:
+            weight_decay: p's.
             keep: p is a variable that remembers the call for when its gradient is complete.
         """
         raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define update")
@@ -223,7 +266,11 @@ class Optimizer:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"learning_rate": self.learning_rate, "name": self.name}
+        return {
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "name": self.name,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Optimizer:
@@ -247,15 +294,23 @@ class SGD(Optimizer):
         learning_rate: float = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
+        weight_decay: float | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(learning_rate, name)
+        super().__init__(learning_rate, weight_decay, name)
         self.momentum, self.nesterov = _share("SGD", "momentum", momentum, 1.0), bool(nesterov)
         self.slots = 1 if self.momentum else 0
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
+    def update(
+        self,
+        p: Buffer,
+        g: Buffer,
+        *moments: Buffer,
+        weight_decay: float = 0.0,
+        keep: bool = False,
+    ) -> None:
         velocity = moments[0] if moments else None
-        _core.sgd(p, g, velocity, self.state, self.momentum, self.nesterov, keep)
+        _core.sgd(p, g, velocity, self.state, self.momentum, self.nesterov, keep, weight_decay)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
@@ -277,19 +332,26 @@ class RMSprop(Optimizer):
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,
+        weight_decay: float | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(learning_rate, name)
+        super().__init__(learning_rate, weight_decay, name)
         self.rho = _share("RMSprop", "rho", rho)
         self.momentum = _share("RMSprop", "momentum", momentum, 1.0)
         self.epsilon = _number("RMSprop", "epsilon", epsilon)
         self.slots = 2 if self.momentum else 1
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
+    def update(
+        self,
+        p: Buffer,
+        g: Buffer,
+        *moments: Buffer,
+        weight_decay: float = 0.0,
+        keep: bool = False,
+    ) -> None:
         velocity = moments[1] if self.momentum else None
-        _core.rmsprop(
-            p, g, moments[0], velocity, self.state, self.rho, self.momentum, self.epsilon, keep
-        )
+        state, rho, momentum, epsilon = self.state, self.rho, self.momentum, self.epsilon
+        _core.rmsprop(p, g, moments[0], velocity, state, rho, momentum, epsilon, keep, weight_decay)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -318,9 +380,10 @@ class Adam(Optimizer):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
+        weight_decay: float | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(learning_rate, name)
+        super().__init__(learning_rate, weight_decay, name)
         self.beta_1, self.beta_2 = (
             _share("Adam", "beta_1", beta_1),
             _share("Adam", "beta_2", beta_2),
@@ -330,9 +393,17 @@ class Adam(Optimizer):
     def tick(self) -> None:
         _core.tick(self.state, self.beta_1, self.beta_2)
 
-    def update(self, p: Buffer, g: Buffer, *moments: Buffer, keep: bool = False) -> None:
+    def update(
+        self,
+        p: Buffer,
+        g: Buffer,
+        *moments: Buffer,
+        weight_decay: float = 0.0,
+        keep: bool = False,
+    ) -> None:
         m, v = moments
-        _core.adam(p, g, m, v, self.state, self.beta_1, self.beta_2, self.epsilon, keep)
+        beta_1, beta_2, epsilon = self.beta_1, self.beta_2, self.epsilon
+        _core.adam(p, g, m, v, self.state, beta_1, beta_2, epsilon, keep, weight_decay)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -341,6 +412,28 @@ class Adam(Optimizer):
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
         }
+
+
+class AdamW(Adam):
+    """`Adam` that also lets weights decay: before each step
+    p -= learning_rate * weight_decay * p (Loshchilov and Hutter, 2019).
+
+    Args:
+        weight_decay: how fast; `exclude_from_weight_decay` names variables that do not.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        name: str | None = None,
+    ) -> None:
+        if weight_decay is None:
+            raise ValueError("[AdamW] weight_decay must be a number; Adam has none by default")
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, name)
 
 
 def _number(owner: str, name: str, value: float) -> float:
@@ -362,6 +455,6 @@ def _share(owner: str, name: str, value: float, high: float | None = None) -> fl
     return number
 
 
-_registry = Registry("optimizer", Optimizer, [SGD, RMSprop, Adam])
+_registry = Registry("optimizer", Optimizer, [SGD, RMSprop, Adam, AdamW])
 get = deserialize = _registry.get
 serialize = _registry.serialize
