@@ -153,6 +153,17 @@ def test_the_best_rate(monkeypatch):
     assert clock.now == pytest.approx(0.1, abs=0.01)
 
 
+def test_threads_that_start_late_do_not_count(monkeypatch):
+    """Each call takes 3 ms more than its work: so it must be a lot of work."""
+    clock = Clock(monkeypatch)
+
+    def work(steps):
+        clock.now += 3e-3 + steps * 1e-6
+        return steps
+
+    assert benchmark._best(work, 0.1) > 0.5e6
+
+
 def test_its_lines(monkeypatch):
     machine = known(monkeypatch)
     first, second = machine.lines()

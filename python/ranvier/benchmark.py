@@ -12,6 +12,7 @@ and threads, and every byte that is counted is read or written.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import statistics
@@ -481,8 +482,11 @@ class Machine:
 
 def _best(work: Callable[[int], int], seconds: float) -> float:
     """The highest rate at which `work(n)`, n steps of which it returns the amount, is done."""
-    steps, amount, took = 1, 0, 0.0
-    while took < 2e-3:  # so long that starting threads does not count
+    # So long that starting threads does not count: a thread that shares a processor with another at
+    # first is late by milliseconds, whatever the work. Then twice the work takes hardly longer.
+    steps, took, before = 1, 0.0, math.inf
+    while took < max(2e-3, 1.5 * before):
+        before = took or math.inf
         steps *= 2
         begin = perf_counter()
         work(steps)
