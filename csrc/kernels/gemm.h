@@ -64,12 +64,9 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256;
   b.groups = b.large ? chunks_of(b.tiles, kBlockTiles<T>) : b.tiles;
-  // Where all of B stays in the cache, threads take rows of C: a kernel's gradient is then written by the thread whose
-  // optimizer step reads it. Else small products take columns, and each thread reads its own part of B alone; so do
-  // they where the step is part of the product: the thread that updates a part of a kernel is the one that reads it in
-  // the forward pass.
-  constexpr int64_t kSmall = 32768;
-  b.by_rows = b.large || (!g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kSmall);
+  // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
+  // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward pass.
+  b.by_rows = b.large || (!g.update && g.m >= g.n);
   return b;
 }
 
