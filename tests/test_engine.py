@@ -105,10 +105,9 @@ def test_threads_meet_only_where_calls_conflict(threads, everything_shared):
     x, y = data()
     model.fit(x, y, batch_size=100, epochs=60, verbose=0)
     plan = step_plan(model)
-    meetings = sum(barrier for *_, barrier in plan)
-    shared = sum(owner == -1 for *_, owner, _ in plan)
-    assert shared > 10
-    assert 0 < meetings < len(plan) / 2
+    shared = [barrier for *_, owner, barrier in plan if owner == -1]
+    assert len(shared) > 10
+    assert any(shared) and not all(shared[1:])
     assert {0, 1} <= {owner for *_, owner, _ in plan}  # small calls side by side
     assert all(cost > 0 for cost, *_ in plan)
 

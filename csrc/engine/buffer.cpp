@@ -44,14 +44,24 @@ char* line_aligned(int64_t bytes) {
 
 }  // namespace
 
-Storage::Storage(int64_t bytes, bool zeroed) : data_(line_aligned(bytes)) {
+Storage::Storage(int64_t bytes, bool zeroed) {
+  constexpr int64_t kLarge = 64 << 20, kLine = 64;
+  if (zeroed && bytes >= kLarge) {
+    // The system's own zeros, which take no memory before they are written: gradients that are used up tile by tile
+    // never are.
+    block_ = static_cast<char*>(std::calloc(static_cast<size_t>(bytes + kLine), 1));
+    if (!block_) throw std::bad_alloc();
+    data_ = block_ + (kLine - reinterpret_cast<intptr_t>(block_) % kLine) % kLine;
+    return;
+  }
+  data_ = block_ = line_aligned(bytes);
   if (zeroed) std::memset(data_, 0, static_cast<size_t>(bytes));
 }
 Storage::~Storage() {
   if (pool_) {
     pool_->give_back(data_);
   } else {
-    std::free(data_);
+    std::free(block_);
   }
 }
 

@@ -32,6 +32,7 @@ class Storage {
 
  private:
   char* data_;
+  char* block_ = nullptr;       // what was allocated, if it is not the pool's
   std::shared_ptr<Pool> pool_;  // where the bytes go back to; null: they are freed
 };
 

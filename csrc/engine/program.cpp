@@ -93,6 +93,7 @@ namespace {
 thread_local Program* recorded = nullptr;
 thread_local bool stop_wanted = false;
 thread_local Mode mode = Mode::run_and_record;
+thread_local bool at_once = false;
 
 void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
   const int64_t team = cost < kParallelCost ? 1 : std::min<int64_t>(threads(), chunks);
@@ -156,6 +157,12 @@ std::shared_ptr<Storage> allocate(int64_t bytes) {
 
 void set_mode(Mode wanted) {
   mode = wanted;
+}
+void set_updates_at_once(bool wanted) {
+  at_once = wanted;
+}
+bool updates_at_once() {
+  return at_once;
 }
 
 void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost, Accesses accesses) {

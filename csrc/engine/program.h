@@ -121,6 +121,11 @@ void set_mode(Mode mode);
 void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost,
                Accesses accesses = {});
 
+// Whether the composed step, too, takes a variable's optimizer step with the call that completes its gradient: then the
+// gradient needs no memory.
+void set_updates_at_once(bool wanted);
+bool updates_at_once();
+
 // Calls of a program that take one thread longer than this are shared; a test sets 0, to share all that can be. Returns
 // what it was.
 double share_above(double nanoseconds);

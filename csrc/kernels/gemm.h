@@ -45,7 +45,7 @@ constexpr int64_t kAhead = 32;
 // Few rows of A make short chains of sums: more vectors keep the ports busy.
 constexpr int kWideVectors = 8;
 RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
-  if (g.packed || g.m > 3) return 2;
+  if (g.packed || g.transposed || g.m > 3) return 2;
   return g.m == 1 ? kWideVectors : 4;
 }
 
@@ -65,8 +65,9 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.large = b.tiles * b.panels >= 256;
   b.groups = b.large ? chunks_of(b.tiles, kBlockTiles<T>) : b.tiles;
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
-  // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward pass.
-  b.by_rows = b.large || (!g.update && g.m >= g.n);
+  // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
+  // pass. So does a transposed B, whose panels are turned as they are needed.
+  b.by_rows = b.large || (!g.update && !g.transposed && g.m >= g.n);
   return b;
 }
 
@@ -281,103 +282,6 @@ void copy_rows(Copy<T>& to, const T* a, int64_t a_row, int64_t a_column, const i
   }
 }
 
-// Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
-template <class T>
-void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
-  const Blocks blocks = blocks_of<T>(g);
-  const int64_t width = blocks.vectors * kLanes<T>;
-  const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
-    return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
-  };
-  // A gradient that is complete with its tile is used up there and then.
-  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || g.k > kDepth;
-  constexpr int64_t kFar = 256;  // columns, beyond which B's rows lie too far apart to be read again and again
-  alignas(64) T gradient[kRows * kPanel<T>];
-  alignas(64) T panel_copy[kDepth * kPanel<T>];
-  Copy<T> copy;
-
-  const int64_t inner = blocks.by_rows ? blocks.panels : blocks.groups;
-  for (int64_t chunk = begin; chunk < end;) {
-    // The chunks that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
-    const int64_t slow = chunk / inner, fast_0 = chunk - slow * inner;
-    const int64_t fast_1 = fast_0 + (end - chunk) < inner ? fast_0 + (end - chunk) : inner;
-    chunk += fast_1 - fast_0;
-    int64_t tile_0 = fast_0, tile_1 = fast_1, panel_0 = slow, panel_1 = slow + 1;
-    if (blocks.by_rows) {
-      tile_0 = blocks.tiles * slow / blocks.groups;
-      tile_1 = blocks.tiles * (slow + 1) / blocks.groups;
-      panel_0 = fast_0;
-      panel_1 = fast_1;
-    }
-    const int64_t tiles = tile_1 - tile_0;
-    const bool keep_panel = !g.packed && blocks.vectors == 2 && tiles > 1 && g.n >= kFar;
-    const int64_t run = blocks.large || keep_panel ? kDepth : g.k;  // others run over k at once
-
-    int64_t p0 = 0;
-    do {  // an empty k still writes the bias
-      const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
-      const bool last = p0 + depth >= g.k;
-      const T* a = static_cast<const T*>(g.a) + p0 * g.a_column;
-      if (blocks.large) {
-        int64_t first[kBlockTiles<T> + 1];
-        for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
-        copy_rows(copy, a, g.a_row, g.a_column, first, tiles, depth);
-      }
-      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
-        const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
-        const int64_t vectors = chunks_of(columns, kLanes<T>);
-        Tile<T> t;
-        t.c_row = keep_gradient ? g.n : kPanel<T>;
-        t.b = static_cast<const T*>(g.b) + (g.packed ? panel * width * g.k + p0 * width : p0 * g.n + column);
-        t.b_row = g.packed ? width : g.n;
-        t.bias = g.bias ? static_cast<const T*>(g.bias) + column : nullptr;
-        t.depth = depth;
-        t.lanes = columns - (vectors - 1) * kLanes<T>;
-        t.go_on = p0 > 0 || g.accumulate;
-        t.relu = last && g.activation == Activation::relu;
-        const T* ahead = g.packed && blocks.large && panel + 1 < panel_1 ? t.b + width * g.k : nullptr;
-        bool padded = g.packed;
-        for (int64_t i = tile_0; i < tile_1; ++i) {
-          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          T* const c = static_cast<T*>(g.c) + row * g.n + column;
-          t.c = keep_gradient ? c : gradient;
-          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * g.a_row;
-          t.a_row = blocks.large ? copy.a_row : g.a_row;
-          t.a_column = blocks.large ? copy.a_column : g.a_column;
-          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
-          if (ahead) {  // each tile asks for its share of the panel
-            t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
-            t.ahead_step = width / tiles;
-          }
-          if (keep_panel && i == tile_0 && vectors == 2) {
-            t.kept = panel_copy;
-            tile_that_keeps<T>(rows, t);
-            t.b = panel_copy;
-            t.b_row = width;
-            padded = true;
-          } else {
-            tile_at<T>(rows, vectors, t, padded);
-          }
-          if (last && g.update) {
-            update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
-          }
-          if (last && g.activation > Activation::relu) {
-            for (int64_t r = 0; r < rows; ++r)
-              apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
-          }
-        }
-      }
-      p0 += depth;
-    } while (p0 < g.k);
-  }
-}
-
-template <class T>
-int64_t matmul_chunks(const MatmulArgs& g) {
-  const Blocks blocks = blocks_of<T>(g);
-  return blocks.groups * blocks.panels;
-}
-
 // A panel of B: k rows of `columns` columns, filled up with zeros. B's rows are `step` apart, or its columns if it is
 // transposed.
 template <class T>
@@ -407,6 +311,125 @@ void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, boo
       for (int64_t q = 0; q < depth; ++q) store(to + (p + q) * width + v * kL, square[q]);
     }
   }
+}
+
+// sum (+)= the rows of a panel of B
+template <class T>
+void sum_rows(T* sum, const T* b, int64_t b_row, int64_t columns, int64_t depth, bool go_on) {
+  for_lanes<T>(0, columns, [=](int64_t c, int64_t k) __attribute__((always_inline)) {
+    Vec<T> total = go_on ? load_lanes(sum + c, k) : Vec<T>{};
+    for (int64_t p = 0; p < depth; ++p) total += load_lanes(b + p * b_row + c, k);
+    store_lanes(sum + c, total, k);
+  });
+}
+
+// Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
+template <class T>
+void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
+  const Blocks blocks = blocks_of<T>(g);
+  const int64_t width = blocks.vectors * kLanes<T>;
+  const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
+    return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
+  };
+  // A gradient that is complete with its tile is used up there and then.
+  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || g.k > kDepth;
+  constexpr int64_t kFar = 256;  // columns, beyond which B's rows lie too far apart to be read again and again
+  alignas(64) T gradient[kRows * kPanel<T>];
+  alignas(64) T panel_copy[kDepth * kPanel<T>];
+  Copy<T> copy;
+
+  const int64_t inner = blocks.by_rows ? blocks.panels : blocks.groups;
+  const int64_t product = blocks.groups * blocks.panels;
+  for (int64_t chunk = begin; chunk < end;) {
+    // The chunks of one product that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
+    const int64_t batch = g.batches == 1 ? 0 : chunk / product, place = chunk - batch * product;
+    const int64_t slow = place / inner, fast_0 = place - slow * inner;
+    const int64_t fast_1 = fast_0 + (end - chunk) < inner ? fast_0 + (end - chunk) : inner;
+    chunk += fast_1 - fast_0;
+    int64_t tile_0 = fast_0, tile_1 = fast_1, panel_0 = slow, panel_1 = slow + 1;
+    if (blocks.by_rows) {
+      tile_0 = blocks.tiles * slow / blocks.groups;
+      tile_1 = blocks.tiles * (slow + 1) / blocks.groups;
+      panel_0 = fast_0;
+      panel_1 = fast_1;
+    }
+    const int64_t tiles = tile_1 - tile_0;
+    const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && g.n >= kFar;
+    const int64_t run = blocks.large || keep_panel || g.transposed ? kDepth : g.k;  // others run over k at once
+    T* const c_0 = static_cast<T*>(g.c) + batch * g.c_batch;
+    const T* const b_0 = static_cast<const T*>(g.b) + batch * g.b_batch;
+
+    int64_t p0 = 0;
+    do {  // an empty k still writes the bias
+      const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
+      const bool last = p0 + depth >= g.k;
+      const T* a = static_cast<const T*>(g.a) + batch * g.a_batch + p0 * g.a_column;
+      if (blocks.large) {
+        int64_t first[kBlockTiles<T> + 1];
+        for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
+        copy_rows(copy, a, g.a_row, g.a_column, first, tiles, depth);
+      }
+      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+        const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
+        const int64_t vectors = chunks_of(columns, kLanes<T>);
+        bool padded = g.packed || g.transposed;
+        Tile<T> t;
+        t.c_row = keep_gradient ? g.n : kPanel<T>;
+        t.b = b_0 + (g.packed ? panel * width * g.k + p0 * width : p0 * g.n + column);
+        t.b_row = padded ? width : g.n;
+        t.bias = g.bias ? static_cast<const T*>(g.bias) + column : nullptr;
+        t.depth = depth;
+        t.lanes = columns - (vectors - 1) * kLanes<T>;
+        t.go_on = p0 > 0 || g.accumulate;
+        t.relu = last && g.activation == Activation::relu;
+        const T* ahead = g.packed && blocks.large && panel + 1 < panel_1 ? t.b + width * g.k : nullptr;
+        if (g.transposed) {
+          pack_panel(panel_copy, b_0 + column * g.k + p0, g.k, columns, depth, true);
+          t.b = panel_copy;
+        }
+        if (g.row_sum && tile_0 == 0) {
+          sum_rows(static_cast<T*>(g.row_sum) + column, t.b, t.b_row, columns, depth, p0 > 0 || g.add_row_sum);
+        }
+        for (int64_t i = tile_0; i < tile_1; ++i) {
+          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
+          T* const c = c_0 + row * g.n + column;
+          t.c = keep_gradient ? c : gradient;
+          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * g.a_row;
+          t.a_row = blocks.large ? copy.a_row : g.a_row;
+          t.a_column = blocks.large ? copy.a_column : g.a_column;
+          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
+          if (ahead) {  // each tile asks for its share of the panel
+            t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
+            t.ahead_step = width / tiles;
+          }
+          if (keep_panel && i == tile_0 && vectors == 2) {
+            t.kept = panel_copy;
+            tile_that_keeps<T>(rows, t);
+            t.b = panel_copy;
+            t.b_row = width;
+            padded = true;
+          } else {
+            tile_at<T>(rows, vectors, t, padded);
+          }
+          if (last && g.update) {
+            update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
+          }
+          if (last && g.activation > Activation::relu) {
+            for (int64_t r = 0; r < rows; ++r) {
+              apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
+            }
+          }
+        }
+      }
+      p0 += depth;
+    } while (p0 < g.k);
+  }
+}
+
+template <class T>
+int64_t matmul_chunks(const MatmulArgs& g) {
+  const Blocks blocks = blocks_of<T>(g);
+  return g.batches * blocks.groups * blocks.panels;
 }
 
 // B in panels: panel j holds columns j * width.. of B, row after row. Chunks: a panel.

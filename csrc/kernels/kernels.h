@@ -108,6 +108,13 @@ struct MatmulArgs {
   bool accumulate;           // add to c; then no bias
   bool packed;               // b is in panels
   const UpdateArgs* update;  // c is a variable's gradient, and this its optimizer's step, taken tile by tile; or null
+
+  bool transposed = false;  // b is (n, k), and not packed
+  // The sum of b's rows, from the same pass: where c is a kernel's gradient, its bias's.
+  void* row_sum = nullptr;   // T (n) or null
+  bool add_row_sum = false;  // to what is there
+  // So many products, whose operands lie so many elements apart.
+  int64_t batches = 1, c_batch = 0, a_batch = 0, b_batch = 0;
 };
 
 // The second operand of a product in panels. Chunks: packed_size / (k * columns of a panel): chunks_of(n, panel).

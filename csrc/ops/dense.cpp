@@ -11,34 +11,41 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-// Packs b where its rows lie far apart and many groups of a's rows will read them, or where it must be transposed.
+// Packs b where its rows lie far apart, or must be transposed, and many groups of a's rows will read them.
 void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias, MatmulArgs args,
-            bool transposed = false) {
+            const Tensor& row_sum = {}) {
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
   const int wide = dtype == DType::f64;
   constexpr int64_t kFar = 256, kRows = 113;  // columns; rows
   Tensor packed;
-  if (transposed || (args.n >= kFar && args.m >= kRows)) {
+  if ((args.transposed || args.n >= kFar) && args.m >= kRows) {
     packed = scratch(dtype, {k.packed_size[wide](args.n, args.k)});
-    run(k.pack, dtype, PackArgs{packed.data, args.b, args.n, args.k, transposed}, chunks_of(args.n, k.panel[wide]),
+    run(k.pack, dtype, PackArgs{packed.data, args.b, args.n, args.k, args.transposed}, chunks_of(args.n, k.panel[wide]),
         static_cast<double>(args.n * args.k) * 0.15, {writes(packed), reads(b)});
     args.b = packed.data;
     args.packed = true;
+    args.transposed = false;
   }
   const Tensor& second = packed ? packed : b;
   const double cost = product_cost(dtype, args.m, args.n, args.k);
   const int64_t chunks = k.matmul_chunks[wide](args);
   if (!args.update) {
-    return run(k.matmul, dtype, args, chunks, cost, {writes(c), reads(a), reads(second), reads(bias)});
+    return run(k.matmul, dtype, args, chunks, cost, {writes(c), writes(row_sum), reads(a), reads(second), reads(bias)});
   }
   MatmulArgs plain = args;
   plain.update = nullptr;
   const UpdateArgs& u = *args.update;
   const int64_t bytes = c.bytes();
-  engine::submit_as(
-      k.matmul[dtype], &plain, &args, sizeof args, chunks, cost,
-      {writes(c), reads(a), reads(second), reads(u.state), {u.p, bytes, true}, {u.m, bytes, true}, {u.v, bytes, true}});
+  engine::submit_as(k.matmul[dtype], engine::updates_at_once() ? &args : &plain, &args, sizeof args, chunks, cost,
+                    {writes(c),
+                     writes(row_sum),
+                     reads(a),
+                     reads(second),
+                     reads(u.state),
+                     {u.p, bytes, true},
+                     {u.m, bytes, true},
+                     {u.v, bytes, true}});
 }
 
 // x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
@@ -131,37 +138,39 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
   return dz;
 }
 
-// dw (+)= x^T dz, and perhaps the optimizer's step with it
-void kernel_gradient(const Tensor& dw, const Operands& o, const Tensor& dz, bool add,
+// dw (+)= x^T dz and, in the same pass, db (+)= sum of dz's rows; perhaps the optimizer's step of w with it.
+void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dz,
                      const UpdateArgs* update = nullptr) {
-  matmul(dw, o.x, dz, Tensor(),
-         MatmulArgs{dw.data, o.x.data, dz.data, nullptr, o.inputs, o.outputs, o.rows, 1, o.inputs, Activation::linear,
-                    0, add, false, update});
+  MatmulArgs args{dw.tensor.data, o.x.data,           dz.data, nullptr, o.inputs, o.outputs, o.rows, 1,
+                  o.inputs,       Activation::linear, 0,       dw.add,  false,    update};
+  args.row_sum = db.tensor ? db.tensor.data : nullptr;
+  args.add_row_sum = db.add;
+  matmul(dw.tensor, o.x, dz, Tensor(), args, db.tensor);
 }
 
-// The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. Only
-// a recorded step takes it there.
+// The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. A
+// recorded step takes it there; the composed one only where it must (engine::updates_at_once).
 const UpdateArgs* last_use_update(const Tensor& variable) {
   Buffer& v = *variable.buffer;
   engine::Program* program = engine::recording();
-  if (!program || !v.update || v.uses != 1) return nullptr;
+  if ((!program && !engine::updates_at_once()) || !v.update || v.uses != 1) return nullptr;
   v.updated = true;
-  program->keep(v.update);
+  if (program) program->keep(v.update);
   return v.update.get();
 }
 
-// db (+)= sum of dz's rows
-void bias_gradient(const Tensor& db, const Operands& o, const Tensor& dz, bool add) {
-  run(engine::kernels().column_sum, o.x.dtype, ColumnSumArgs{db.data, dz.data, o.rows, o.outputs, add},
-      chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2, {writes(db), reads(dz)});
+// db (+)= sum of dz's rows, where w is not trained
+void bias_gradient(const GradientSlot& db, const Operands& o, const Tensor& dz) {
+  run(engine::kernels().column_sum, o.x.dtype, ColumnSumArgs{db.tensor.data, dz.data, o.rows, o.outputs, db.add},
+      chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2, {writes(db.tensor), reads(dz)});
 }
 
 // dx = dz w^T
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
-  matmul(dx, dz, o.w, Tensor(),
-         MatmulArgs{dx.data, dz.data, o.w.data, nullptr, o.rows, o.inputs, o.outputs, o.outputs, 1, Activation::linear,
-                    0, false, false, nullptr},
-         true);
+  MatmulArgs args{dx.data,   dz.data, o.w.data,           nullptr, o.rows, o.inputs, o.outputs,
+                  o.outputs, 1,       Activation::linear, 0,       false,  false,    nullptr};
+  args.transposed = true;
+  matmul(dx, dz, o.w, Tensor(), args);
 }
 
 // Whether one call for all gradients is faster than a call for each.
@@ -214,10 +223,12 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
       dx = scratch(o.x.dtype, o.x.shape);
       input_gradient(dx, o, dz);
     }
-    if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) {
-      kernel_gradient(dw.tensor, o, dz, dw.add, last_use_update(o.w));
+    const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
+    if (dw.tensor) {
+      kernel_gradient(dw, db, o, dz, last_use_update(o.w));
+    } else if (db.tensor) {
+      bias_gradient(db, o, dz);
     }
-    if (const GradientSlot db = gradient_slot(o.b); db.tensor) bias_gradient(db.tensor, o, dz, db.add);
     return dx ? dx.object : py::none();
   }
 
@@ -242,8 +253,7 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
   }
   const Tensor dz = through_activation(dy, y, o, f, alpha_from(alpha, f));
   input_gradient(dx, o, dz);
-  kernel_gradient(dw, o, dz, false);
-  if (db) bias_gradient(db, o, dz, false);
+  kernel_gradient({dw, false}, {db, false}, o, dz);
   return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
 }
 

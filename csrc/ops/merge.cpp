@@ -331,31 +331,22 @@ void products(const Tensor& c, const Side& a, const Side& b, int64_t samples, in
   const KernelTable& table = engine::kernels();
   const DType dtype = c.dtype;
   const int wide = dtype == DType::f64;
-  const int64_t size = bytes_of(dtype);
-  const Tensor packed = scratch(dtype, {b.turned ? table.packed_size[wide](n, k) : 0});
-  for (int64_t i = 0; i < samples; ++i) {
-    MatmulArgs args{};
-    args.c = c.data + i * m * n * size;
-    args.a = a.t.data + i * m * k * size;
-    args.a_row = a.turned ? 1 : k;
-    args.a_column = a.turned ? m : 1;
-    args.b = b.t.data + i * k * n * size;
-    args.m = m;
-    args.n = n;
-    args.k = k;
-    if (b.turned) {
-      PackArgs pack{};
-      pack.packed = packed.data;
-      pack.b = args.b;
-      pack.n = n;
-      pack.k = k;
-      pack.transposed = true;
-      run(table.pack, dtype, pack, chunks_of(n, table.panel[wide]), static_cast<double>(n * k) * 0.15);
-      args.b = packed.data;
-      args.packed = true;
-    }
-    run(table.matmul, dtype, args, table.matmul_chunks[wide](args), static_cast<double>(m) * n * k * 0.05);
-  }
+  MatmulArgs args{};
+  args.c = c.data;
+  args.a = a.t.data;
+  args.b = b.t.data;
+  args.m = m;
+  args.n = n;
+  args.k = k;
+  args.a_row = a.turned ? 1 : k;
+  args.a_column = a.turned ? m : 1;
+  args.transposed = b.turned;
+  args.batches = samples;
+  args.c_batch = m * n;
+  args.a_batch = m * k;
+  args.b_batch = k * n;
+  run(table.matmul, dtype, args, table.matmul_chunks[wide](args), static_cast<double>(samples * m) * n * k * 0.02,
+      {writes(c), reads(a.t), reads(b.t)});
 }
 
 struct Dot {

@@ -145,6 +145,7 @@ void register_program(py::module_& m) {
                      : mode == "record" ? engine::Mode::record
                                         : engine::Mode::run_and_record);
   });
+  m.def("set_updates_at_once", engine::set_updates_at_once, py::arg("wanted"));
   m.def("share_above", engine::share_above, py::arg("nanoseconds"));
   m.def("recording", [] { return engine::recording() != nullptr; });
 }

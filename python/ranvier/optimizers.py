@@ -22,6 +22,9 @@ from ranvier.variables import Variable, house, offsets
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
 
 
+_LARGE = 1 << 26  # elements of gradients, 256 MB in float32
+
+
 class _Span:
     """Variables that lie one behind another, with their gradients and moments: one kernel call."""
 
@@ -180,16 +183,25 @@ class Optimizer:
 
         The composed step changes nothing before `backward` is through. The recorded one, if it has
         no Python in it and so cannot fail, takes each variable's step as soon as its gradient is
-        complete.
+        complete. So does the composed one where the gradients are so many that they should take no
+        memory at all: an error in `backward` then finds some variables changed.
         """
-        early = self._early and _core.recording()
+        at_once = self._early and sum(g.size for g in self.gradients) > _LARGE
+        early = self._early and _core.recording() and not at_once
         try:
-            if early:
+            if at_once:
+                _core.set_updates_at_once(True)
+                self.tick()
+            elif early:
                 _core.set_mode("record")
                 self.tick()
                 _core.set_mode("both")
             backward()
             with uninterrupted():
+                if at_once:
+                    for span in self._join([not v.updated for v in self.variables]):
+                        self.update(span.p, span.g, *span.moments)
+                    return
                 if early:
                     _core.set_mode("record")
                     for span in self._join([not v.updated for v in self.variables]):
@@ -198,6 +210,7 @@ class Optimizer:
                 self.step()
         finally:
             _core.set_mode("both")
+            _core.set_updates_at_once(False)
 
     def step(self) -> None:
         """Change the variables by the gradients gathered."""
