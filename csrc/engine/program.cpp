@@ -17,6 +17,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace ranvier::engine {
 namespace {
@@ -55,6 +58,28 @@ class FlushDenormals {
   uint64_t saved_;
 #endif
 };
+
+// The system may wake a thread on the processor of the one that woke it, and leave it there for a long while: they take
+// turns then, and a barrier lasts milliseconds instead of a fraction of a microsecond. So a thread that finds itself
+// where the first one is moves elsewhere. Afterwards it may go wherever it could before.
+#if defined(__linux__)
+int processor() {
+  return sched_getcpu();
+}
+void leave(int processor) {
+  if (processor < 0 || processor >= CPU_SETSIZE || sched_getcpu() != processor) return;
+  cpu_set_t all;
+  if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 2) return;
+  cpu_set_t others = all;
+  CPU_CLR(processor, &others);
+  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
+}
+#else
+int processor() {
+  return -1;
+}
+void leave(int) {}
+#endif
 
 int thread_count = 0;  // 0: not asked for yet
 
@@ -103,10 +128,12 @@ void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
     return;
   }
 #if defined(_OPENMP)
+  const int first = processor();
 #pragma omp parallel num_threads(static_cast<int>(team))
   {
     FlushDenormals flush;
     const int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+    if (me > 0) leave(first);
     kernel(args, chunks * me / all, chunks * (me + 1) / all);
   }
 #endif
@@ -401,10 +428,12 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
   stop_wanted = false;
   const int dynamic = omp_get_dynamic();
   omp_set_dynamic(0);  // the barrier counts on the whole team
+  const int first = processor();
 #pragma omp parallel num_threads(team)
   if (omp_get_num_threads() == team) {
     FlushDenormals flush;
     const int64_t me = omp_get_thread_num();
+    if (me > 0) leave(first);
     Deadline deadline(seconds);
     while (go_on.load(std::memory_order_acquire)) {
       for (const Turn& turn : turns_) {
