@@ -336,7 +336,7 @@ void add_parts(const Tensor& y, const Tensor& parts, bool add) {
 
 // dw (+)= its gradient
 void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& geometry, bool add) {
-  if (winograd_pays(x, geometry)) return winograd_kernel_gradient(dw, x, dy, geometry, add);
+  if (winograd_gradient_pays(x, geometry)) return winograd_kernel_gradient(dw, x, dy, geometry, add);
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(x, g);
   if (algorithm(g) == Algorithm::depthwise) {

@@ -124,7 +124,8 @@ void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x
                              double alpha);
 
 // Convolutions by Winograd's method, where it can be used and pays; g as in ConvArgs.
-bool winograd_pays(const Tensor& like, const ConvGeometry& g);
+bool winograd_pays(const Tensor& like, const ConvGeometry& g);  // for y, and for dx
+bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g);
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
               double alpha);
 void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,

@@ -46,7 +46,7 @@ def precision() -> str:
 def set_precision(value: str) -> None:
     """Choose between speed and the last digit, for everything computed from now on.
 
-    It concerns float32 convolutions with kernels of 3x3, no strides and at least 32 channels and
+    It concerns float32 convolutions with kernels of 3x3, no strides and at least 16 channels and
     filters, and their gradients. With "fast" these go by Winograd's F(4x4, 3x3), with a quarter of
     the multiplications, where that is faster; float64 never does.
 
