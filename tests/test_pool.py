@@ -279,9 +279,7 @@ def test_bad_layers_are_refused():
         layers.MaxPooling1D(padding="causal")
     with pytest.raises(ValueError, match="data_format must be 'channels_last' or"):
         layers.GlobalMaxPooling2D("NHWC")
-    with pytest.raises(
-        ValueError, match=r"MaxPooling2D needs inputs of 4 axes \(rows, \*ax"
-    ):
+    with pytest.raises(ValueError, match=r"MaxPooling2D needs inputs of 4 axes \(rows, \*ax"):
         layers.MaxPooling2D()(draw(2, 5, 3))
     with pytest.raises(ValueError, match=r"needs inputs of 3 axes \(rows, channels, \*axes\)"):
         layers.GlobalMaxPooling1D("channels_first")(draw(2, 5))

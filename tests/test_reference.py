@@ -246,6 +246,25 @@ def test_dropout_backward():
     assert_gradient(gradient, lambda a: (dy * reference.dropout(a, 0.4, keep)).sum(), x)
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize("given", [False, True])
+def test_batch_normalization_backward(given, activation):
+    r = rng(11)
+    x, dy = r.normal(size=(3, 4, 2)), r.normal(size=(3, 4, 2))
+    gamma, beta = r.normal(size=2), r.normal(size=2)
+    options = {"activation": activation}
+    if given:
+        options |= {"mean": r.normal(size=2), "variance": r.uniform(0.5, 2, 2)}
+
+    def value(x, gamma, beta):
+        return (dy * reference.batch_normalization(x, gamma, beta, **options)).sum()
+
+    found = reference.batch_normalization_backward(dy, x, gamma, beta, **options)
+    assert_gradient(found[0], lambda a: value(a, gamma, beta), x)
+    assert_gradient(found[1], lambda a: value(x, a, beta), gamma)
+    assert_gradient(found[2], lambda a: value(x, gamma, a), beta)
+
+
 @pytest.mark.parametrize("scale", [1.7, np.array([0.5, -2.0, 3.0])])
 def test_affine_backward(scale):
     r = rng(7)
@@ -289,6 +308,8 @@ def test_resample_backward(interpolation, fill_mode):
     assert_gradient(
         dx, lambda a: (dy * reference.resample(a, matrices, (4, 3), **how, fill_value=1)).sum(), x
     )
+
+
 @pytest.mark.parametrize("kind", ["max_pool", "average_pool"])
 @pytest.mark.parametrize(
     ("shape", "window"),

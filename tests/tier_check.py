@@ -233,6 +233,32 @@ def check_augment(r, dtype):
         moves = _core.draw_moves(key, move, 9, (11, 9), (5, 4), (-0.3, 0.4, -0.1, 0.2), False)
         digest.update(moves.numpy())
     digest.update(_core.draw_uniform(key, (9,), dtype, -1.0, 3.0).numpy())
+def check_norm(r, dtype):
+    for shape in ((7, 3), (33, 17), (4, 6, 5, 33), (64, 1), (9, 40, 40, 24)):  # the last: threads
+        x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
+        gamma, beta = normal(r, shape[-1], dtype) + dtype(2), normal(r, shape[-1], dtype)
+        n = x.size // shape[-1]
+        for call in (
+            {"activation": "linear"},
+            {"activation": "relu"},
+            {"mean": beta, "variance": gamma * gamma, "activation": "relu"},
+        ):
+            y, statistics = ops.batch_normalization(x, gamma, beta, **call)
+            expected = reference.batch_normalization(x, gamma, beta, **call)
+            same(y, expected, "reduction", dtype)
+            # near the kink rounding decides about the slope: there are no gradients
+            straight = {**call, "activation": "linear"}
+            linear = reference.batch_normalization(x, gamma, beta, **straight)
+            away = np.where(np.abs(linear) > 1e-4, dy, 0).astype(dtype)
+            got = ops.batch_normalization_backward(
+                away, x, statistics, gamma, beta, given="mean" in call,
+                activation=call["activation"],
+            )  # fmt: skip
+            expected = reference.batch_normalization_backward(away, x, gamma, beta, **call)
+            for g, e, terms in zip(got, expected, (2, n, n), strict=True):
+                same(g, e, "reduction", dtype, terms)
+
+
 def check_pool(r, dtype):
     for shape, *window in TIER_POOL_CASES:
         x = normal(r, shape, dtype)
@@ -320,6 +346,7 @@ def main():
             check_merge,
             check_augment,
             check_yardstick,
+            check_norm,
             check_pool,
             check_large,
         ):

@@ -35,6 +35,7 @@ void fill(KernelTable& table) {
   fill_transpose(table);
   fill_winograd(table);
   fill_augment(table);
+  fill_norm(table);
   fill_pool(table);
 }
 

@@ -24,6 +24,7 @@ void fill_transpose(KernelTable& table);
 void fill_augment(KernelTable& table);
 void fill_yardstick(KernelTable& table);
 void fill_winograd(KernelTable& table);
+void fill_norm(KernelTable& table);
 void fill_pool(KernelTable& table);
 
 // The tier's whole table.

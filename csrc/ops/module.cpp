@@ -19,6 +19,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   ops::register_losses(m);
   ops::register_merge(m);
   ops::register_metrics(m);
+  ops::register_norm(m);
   ops::register_optimizers(m);
   ops::register_pool(m);
   ops::register_program(m);

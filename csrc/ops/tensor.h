@@ -141,6 +141,7 @@ void register_dropout(py::module_& m);
 void register_losses(py::module_& m);
 void register_merge(py::module_& m);
 void register_metrics(py::module_& m);
+void register_norm(py::module_& m);
 void register_optimizers(py::module_& m);
 void register_pool(py::module_& m);
 void register_program(py::module_& m);

@@ -527,3 +527,29 @@ def draw_moves(
 def draw_uniform(
     key: _Tensor, shape: Sequence[int], dtype: DTypeLike, low: float, high: float, /
 ) -> Buffer: ...
+
+# ---- batch normalization -------------------------------------------------------------------------
+
+def batch_norm(
+    x: _Tensor,
+    gamma: _Tensor | None,
+    beta: _Tensor | None,
+    mean: _Tensor | None,
+    variance: _Tensor | None,
+    epsilon: float,
+    activation: str,
+    out: _Tensor | None,
+    /,
+) -> tuple[Any, Any]: ...
+def batch_norm_backward(
+    dy: _Tensor,
+    x: _Tensor,
+    statistics: _Tensor,
+    gamma: _Tensor | None,
+    beta: _Tensor | None,
+    given: bool,
+    activation: str,
+    out: Any,
+    /,
+) -> Any: ...
+def moving_average(moving: _Tensor, value: _Tensor, momentum: float, /) -> None: ...

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "Node", "SymbolicTensor", "trace"]
 
 Shape = tuple[int | None, ...]
-# A node, the slots it reads and writes, and those of which it is the last reader.
-_Step = tuple["Node", list[int], list[int], list[int]]
+# A layer or two as one, the slots it reads and writes, and those of which it is the last reader;
+# and whether it is given one tensor rather than a list.
+_Step = tuple["Layer | _Fused", list[int], list[int], list[int], bool]
 
 
 class SymbolicTensor:
@@ -61,6 +62,27 @@ class Node:
         self.outputs = [SymbolicTensor(s, dtype, self) for s in (shapes if many else [shapes])]
 
 
+class _Fused:
+    """A layer and the only reader of its output: as one, where the first fuses the second.
+
+    Asked anew at each walk: a regularizer may have been set since.
+    """
+
+    def __init__(self, first: Layer, second: Layer) -> None:
+        self.first, self.second = first, second
+
+    @property
+    def penalised(self) -> bool:
+        return self.first.penalised or self.second.penalised
+
+    def run(self, x: Any, training: bool) -> tuple[Any, Callable[[Any], Any]]:
+        if x.dtype == self.first.dtype and self.first.fuses(self.second):
+            return self.first.forward_fused(x, training=training)
+        y, back = self.first.run(x, training)
+        z, back_second = self.second.run(y, training)
+        return z, lambda dz: back(back_second(dz))
+
+
 class Graph:
     """The nodes between inputs and outputs, in an order in which they can run.
 
@@ -92,11 +114,33 @@ class Graph:
         self._out = [slots[id(t)] for t in self.outputs]
         self._plan: list[_Step] = []
         read_later = set(self._out)
+        readers = self._fused_readers()
+        inside = {id(reader) for reader in readers.values()}
         for node in reversed(self.nodes):
+            if id(node) in inside:
+                continue
+            reader = readers.get(id(node))
+            unit = node.layer if reader is None else _Fused(node.layer, reader.layer)
             sources = [slots[id(t)] for t in node.inputs]
+            targets = [slots[id(t)] for t in (reader or node).outputs]
             last = sorted(set(sources) - read_later)
             read_later.update(sources)
-            self._plan.insert(0, (node, sources, [slots[id(t)] for t in node.outputs], last))
+            self._plan.insert(0, (unit, sources, targets, last, node.single))
+
+    def _fused_readers(self) -> dict[int, Node]:
+        """By the id of a node: the only reader of its output, where its layer fuses it."""
+        readers: dict[int, list[Node | None]] = {id(t): [None] for t in self.outputs}
+        for node in self.nodes:
+            for tensor in node.inputs:
+                readers.setdefault(id(tensor), []).append(node)
+        fused: dict[int, Node] = {}
+        for node in self.nodes:
+            found = readers.get(id(node.outputs[0]), [])
+            if node.single and len(node.outputs) == 1 and len(found) == 1:
+                (reader,) = found
+                if reader is not None and node.layer.fuses(reader.layer):
+                    fused[id(node)] = reader
+        return fused
 
     def _sorted(self) -> list[Node]:
         """Depth first from the outputs, without recursion: nets may be deep."""
@@ -158,18 +202,18 @@ class Graph:
 
             for i, d in zip(self._out, [dy] if self.single_output else dy, strict=True):
                 add(i, d)
-            for node, sources, targets, _ in reversed(self._plan):
+            for layer, sources, targets, _, single in reversed(self._plan):
                 back = tape.pop()  # what it keeps is free once it has run
                 given = [gradients[i] for i in targets]
                 constant = all(values[i].constant for i in targets)
                 for i in targets:
                     values[i] = None if i >= len(self.inputs) else values[i]
                     gradients[i] = None
-                unread = all(d is None for d in given) and not node.layer.penalised
+                unread = all(d is None for d in given) and not layer.penalised
                 if constant or unread:
                     continue
                 dx = back(given[0] if len(given) == 1 else given)
-                if node.single:
+                if single:
                     add(sources[0], dx)
                 elif dx is not None:
                     for i, part in zip(sources, dx, strict=True):
@@ -192,9 +236,9 @@ class Graph:
 
     def _run(self, step: _Step, values: list[Any], training: bool) -> Callable[[Any], Any]:
         """One node: its outputs go to their slots, its backward is returned."""
-        node, sources, targets, _ = step
-        given = values[sources[0]] if node.single else [values[i] for i in sources]
-        y, back = node.layer.run(given, training)
+        layer, sources, targets, _, single = step
+        given = values[sources[0]] if single else [values[i] for i in sources]
+        y, back = layer.run(given, training)
         for i, part in zip(targets, y if isinstance(y, (list, tuple)) else [y], strict=True):
             values[i] = part
         return back

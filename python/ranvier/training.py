@@ -22,7 +22,7 @@ from ranvier import _core, losses, metrics, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
 from ranvier.config import precision
 from ranvier.feed import Data, Lane, as_rows, check_labels
-from ranvier.layers.base import Layer, NumpyLayer, activity_penalties
+from ranvier.layers.base import Layer, NumpyLayer, activity_penalties, state_updates
 from ranvier.objectives import Output, check_names, match, metric_for
 from ranvier.variables import house
 
@@ -101,6 +101,7 @@ class Trainer:
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
         inner = list(self.flatten_layers())  # in a closure: as an attribute they would be sublayers
         self._activity_rules = lambda: [layer.activity_regularizer for layer in inner]
+        self._trainable_flags = lambda: [layer._trainable for layer in inner]
 
     def _trainable_at_compile(self) -> list[Variable]:
         """The variables to train, by the flags as they were when compile was called."""
@@ -257,7 +258,8 @@ class Trainer:
         """What a recorded training or evaluation step has in it beside shapes."""
         rules = [v.regularizer for v in self._trained]
         rules += self._activity_rules()
-        return (id(self.optimizer), *(rule and (rule.l1, rule.l2) for rule in rules))
+        flags = self._trainable_flags()
+        return (id(self.optimizer), *flags, *(rule and (rule.l1, rule.l2) for rule in rules))
 
     def _forget_programs(self) -> None:
         """The graph or what is trained has changed."""
@@ -280,6 +282,7 @@ class Trainer:
         assert optimizer is not None
         if training:
             optimizer.attach(early=self._early)
+            state_updates.collect()
         noted = activity_penalties.collect()
         try:
             x = self._batch(lane, rows, graph)
@@ -302,9 +305,11 @@ class Trainer:
             self._loss_tracker.add(total, rows)
             if training:
                 optimizer.take_step(lambda: backward(dys[0] if graph.single_output else dys))
+                state_updates.take()
             lane.advance(rows)
         finally:
             activity_penalties.stop()
+            state_updates.stop()
             if training:
                 optimizer.detach()
 

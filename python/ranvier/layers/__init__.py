@@ -26,7 +26,15 @@ from ranvier.layers.conv import (
     SeparableConv2D,
 )
 from ranvier.layers.dense import Dense
-from ranvier.layers.dropout import Dropout
+from ranvier.layers.dropout import Dropout, SpatialDropout1D, SpatialDropout2D
+from ranvier.layers.frame import (
+    Cropping1D,
+    Cropping2D,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+)
 from ranvier.layers.input import Input, InputLayer
 from ranvier.layers.merge import (
     Add,
@@ -46,6 +54,7 @@ from ranvier.layers.merge import (
     multiply,
     subtract,
 )
+from ranvier.layers.norm import BatchNormalization
 from ranvier.layers.pool import (
     AveragePooling1D,
     AveragePooling2D,
@@ -76,6 +85,7 @@ __all__ = [
     "AveragePooling2D",
     "AvgPool1D",
     "AvgPool2D",
+    "BatchNormalization",
     "CenterCrop",
     "Concatenate",
     "Conv1D",
@@ -86,6 +96,8 @@ __all__ = [
     "Convolution1DTranspose",
     "Convolution2D",
     "Convolution2DTranspose",
+    "Cropping1D",
+    "Cropping2D",
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
@@ -130,7 +142,13 @@ __all__ = [
     "SeparableConvolution1D",
     "SeparableConvolution2D",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
     "Subtract",
+    "UpSampling1D",
+    "UpSampling2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
     "add",
     "average",
     "concatenate",
@@ -157,12 +175,15 @@ registry = Registry(
         Average,
         AveragePooling1D,
         AveragePooling2D,
+        BatchNormalization,
         CenterCrop,
         Concatenate,
         Conv1D,
         Conv1DTranspose,
         Conv2D,
         Conv2DTranspose,
+        Cropping1D,
+        Cropping2D,
         Dense,
         DepthwiseConv1D,
         DepthwiseConv2D,
@@ -196,7 +217,13 @@ registry = Registry(
         SeparableConv1D,
         SeparableConv2D,
         Softmax,
+        SpatialDropout1D,
+        SpatialDropout2D,
         Subtract,
+        UpSampling1D,
+        UpSampling2D,
+        ZeroPadding1D,
+        ZeroPadding2D,
     ],
 )
 deserialize = registry.get

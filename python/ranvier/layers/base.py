@@ -38,7 +38,7 @@ from ranvier.graph import Graph, Node, SymbolicTensor, trace
 from ranvier.registry import snake_case
 from ranvier.variables import Variable
 
-__all__ = ["Layer", "NumpyLayer", "Shape", "activity_penalties"]
+__all__ = ["Layer", "NumpyLayer", "Shape", "activity_penalties", "state_updates"]
 
 Shape = tuple[int | None, ...]
 Backward = Callable[[Any], Any]
@@ -85,6 +85,35 @@ class _ActivityPenalty:
 
 
 activity_penalties = _ActivityPenalties()
+
+
+class _StateUpdates(threading.local):
+    """Changes of what layers remember from step to step, such as moving averages. In a training
+    step they wait until all of it is known to work; elsewhere they are made at once."""
+
+    def __init__(self) -> None:
+        self.noted: list[Callable[[], None]] | None = None  # None: no training step
+
+    def collect(self) -> None:
+        """Begin to note."""
+        self.noted = []
+
+    def add(self, update: Callable[[], None]) -> None:
+        if self.noted is None:
+            update()
+        else:
+            self.noted.append(update)
+
+    def take(self) -> None:
+        """Make the changes noted."""
+        for update in self.noted or ():
+            update()
+
+    def stop(self) -> None:
+        self.noted = None
+
+
+state_updates = _StateUpdates()
 
 
 class Layer:
@@ -147,6 +176,15 @@ class Layer:
             (y, backward) with backward(dy) -> dx, as x; dx may be None where x.constant.
         """
         return self.graph(training, self._built_shape).forward(x, training=training)
+
+    def fuses(self, reader: Layer) -> bool:
+        """Whether `forward_fused` can do the work of `reader`, the only one that reads the output,
+        and as fast as this layer's own."""
+        return False
+
+    def forward_fused(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
+        """`forward` of this layer and of the reader that it fuses, as one."""
+        raise NotImplementedError
 
     def call(self, inputs: Any) -> Any:
         """Put the layer together from other layers, called on symbolic tensors, as in Keras."""
