@@ -1,7 +1,8 @@
 """The functions of one number, in units in the last place (ulp), over the whole range.
 
-The oracle is NumPy's long double, of 64 digits or more. All 2^32 float32 arguments are within
-the same bounds; here a sample of them, every exponent, and the places where formulas change.
+The oracle is NumPy's long double, of 64 digits or more. Of float32, every argument from 2^-14 to
+176, either sign, was once compared with C's double functions, and of the rest each 61st: all are
+within the same bounds. Here a sample, every exponent, and the places where formulas change.
 """
 
 from __future__ import annotations
