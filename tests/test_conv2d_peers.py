@@ -189,8 +189,11 @@ def keras_of(forward, arrays, dy):
 
 
 def single(configuration):
-    """In float32: JAX has no other type unless told so."""
+    """In float32: JAX has no other type unless told so. With equal strides: with others TensorFlow
+    refuses depthwise convolutions, and others are wrong where the result is one column wide.
+    """
     x, w, b, r, options = configuration
+    options["strides"] = (options["strides"][0],) * 2
     return (*(a.astype(np.float32) for a in (x, w, b)), r, options)
 
 
@@ -214,7 +217,6 @@ def test_beside_keras(configuration):
 def test_depthwise_beside_keras(configuration):
     x, w, b, r, options = single(configuration)
     del options["groups"]
-    options["strides"] = (options["strides"][0],) * 2  # TensorFlow wants them equal
     w = w.reshape(*w.shape[:2], x.shape[-1], -1)
     dy, ours, terms = ours_of("depthwise_conv2d", x, w, b, r, options)
 
