@@ -26,8 +26,9 @@ struct DepthwiseImage {
   double alpha;
 };
 
-// Some pixels side by side that see the same taps: y, x and w are the first's.
-template <class T, int pixels>
+// Some pixels side by side that see the same taps: y, x and w are the first's. Where the number of taps in a row is
+// known, and the stride, each vector of x is read once for all the taps that see it (taps 0: neither is known).
+template <class T, int pixels, int taps, int stride>
 void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, int64_t rows, int64_t columns) {
   const int64_t x_down = c.down.dilation * c.x_row, x_across = c.across.dilation * c.x_column;
   const int64_t next = c.across.stride * c.x_column;
@@ -39,6 +40,21 @@ void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, 
       for (int64_t row = 0; row < rows; ++row) {
         const T* from = x + i + part * c.x_part + row * x_down;
         const T* weight = w + i + part * c.w_part + row * c.w_row;
+        if constexpr (taps > 0) {
+          Vec<T> factor[taps];
+#pragma GCC unroll 4
+          for (int t = 0; t < taps; ++t) factor[t] = load_lanes(weight + t * c.w_column, k);
+#pragma GCC unroll 20
+          for (int q = 0; q < (pixels - 1) * stride + taps; ++q) {
+            const Vec<T> v = load_lanes(from + q * c.x_column, k);
+#pragma GCC unroll 4
+            for (int t = 0; t < taps; ++t) {
+              const int p = (q - t) / stride;
+              if (q >= t && (q - t) % stride == 0 && p < pixels) sum[p] = fma(v, factor[t], sum[p]);
+            }
+          }
+          continue;
+        }
         for (int64_t column = 0; column < columns; ++column, from += x_across, weight += c.w_column) {
           const Vec<T> factor = load_lanes(weight, k);
 #pragma GCC unroll 8
@@ -58,29 +74,37 @@ void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, 
   }
 }
 
+template <class T, int taps, int stride>
+void depthwise_row(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, int64_t rows, int64_t columns,
+                   int64_t width) {
+  const int64_t next = c.across.stride * c.x_column;
+  int64_t p = 0;
+  for (; p + 8 <= width; p += 8) {
+    depthwise_pixels<T, 8, taps, stride>(c, y + p * c.y_column, x + p * next, w, rows, columns);
+  }
+  for (; p + 4 <= width; p += 4) {
+    depthwise_pixels<T, 4, taps, stride>(c, y + p * c.y_column, x + p * next, w, rows, columns);
+  }
+  for (; p < width; ++p) {
+    depthwise_pixels<T, 1, taps, stride>(c, y + p * c.y_column, x + p * next, w, rows, columns);
+  }
+}
+
 template <class T>
 void depthwise_image(const DepthwiseImage<T>& c, Range rows, Range columns) {
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) {
     const Range kh = c.down.taps(height.begin), kw = c.across.taps(width.begin);
     const T* w = c.w + kh.begin * c.w_row + kw.begin * c.w_column;
+    const bool dense = c.across.dilation == 1 || kw.size() == 1;
+    auto run = depthwise_row<T, 0, 1>;
+    if (dense && c.across.stride == 1 && kw.size() == 3) run = depthwise_row<T, 3, 1>;
+    if (dense && c.across.stride == 1 && kw.size() == 2) run = depthwise_row<T, 2, 1>;
+    if (dense && c.across.stride == 1 && kw.size() == 1) run = depthwise_row<T, 1, 1>;
+    if (dense && c.across.stride == 2 && kw.size() == 3) run = depthwise_row<T, 3, 2>;
     for (int64_t row = height.begin; row < height.end; ++row) {
       const T* x = c.x + (row * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
-                   (kw.begin * c.across.dilation - c.across.pad) * c.x_column;
-      for (int64_t column = width.begin; column < width.end;) {
-        T* y = c.y + row * c.y_row + column * c.y_column;
-        const T* from = x + column * c.across.stride * c.x_column;
-        const int64_t left = width.end - column;
-        if (left >= 8) {
-          depthwise_pixels<T, 8>(c, y, from, w, kh.size(), kw.size());
-          column += 8;
-        } else if (left >= 4) {
-          depthwise_pixels<T, 4>(c, y, from, w, kh.size(), kw.size());
-          column += 4;
-        } else {
-          depthwise_pixels<T, 1>(c, y, from, w, kh.size(), kw.size());
-          ++column;
-        }
-      }
+                   (width.begin * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
+      run(c, c.y + row * c.y_row + width.begin * c.y_column, x, w, kh.size(), kw.size(), width.size());
     }
   });
 }
