@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .config import floatx
+from .images import image_dataset
 from .seeds import set_random_seed
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["clear_session", "normalize", "set_random_seed", "to_categorical"]
+__all__ = ["clear_session", "image_dataset", "normalize", "set_random_seed", "to_categorical"]
 
 
 def clear_session() -> None:
