@@ -49,6 +49,16 @@ def test_shapes(shape, bias, activation, dtype):
     )
 
 
+@pytest.mark.parametrize("rows", [1, 31, 64, 65])
+def test_few_rows_through_a_large_kernel(rows, dtype):
+    """Their dx is computed the other way round."""
+    x, w, b, dy = draw(rows, 1501, 1409, dtype)
+    y = ops.dense(x, w, b)
+    got = ops.dense_backward(dy, x, y, w, b)
+    expected = reference.dense_backward(dy, x, y, w, b)
+    check_backward(got, expected, x, w, dtype)
+
+
 @pytest.mark.parametrize("alpha", [None, 0.35])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 13), (33, 31, 65)], ids=str)
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)

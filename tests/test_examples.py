@@ -215,6 +215,51 @@ def test_mnist_scalings():
     np.testing.assert_allclose(y, (x - x.mean()) / x.std(), rtol=1e-4, atol=1e-5)
 
 
+# --- CNN ------------------------------------------------------------------------------------------
+
+
+def test_cnn(mnist_folder, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    options = ["--quick", "--epochs", "3", "--data", str(mnist_folder), "--plot", str(tmp_path)]
+    load("cnn").main(options)
+    text = capsys.readouterr().out
+    for shape, parameters in [("28, 28, 32", "320"), ("7, 7, 128", "0"), ("128", "802944")]:
+        assert re.search(rf"\(None, {shape}\).*\b{parameters}\b", text.replace("802,944", "802944"))
+    assert re.search(r"trained on 640 pictures, 3 epochs, in \d+\.\d s", text)
+    (accuracy,) = numbers(text, r"test accuracy (\d\.\d{4})\n")
+    wrong, of = numbers(text, r"(\d+) of (\d+) test images wrong")
+    assert accuracy == pytest.approx(1 - wrong / of)
+    assert accuracy > 0.9
+    for name in ("confusion.png", "filters.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_cnn_full_net_on_small_pictures(capsys):
+    load("cnn").main(["--size", "full", "--quick", "--rows", "96", "--epochs", "6"])
+    text = capsys.readouterr().out
+    assert re.search(r"\(None, 8, 8, 16\)", text)  # the fourth convolution
+    (accuracy,) = numbers(text, r"test accuracy (\d\.\d{4})\n")
+    assert accuracy > 0.5
+
+
+def test_cnn_tells_its_size_before_it_is_made(monkeypatch):
+    example = load("cnn")
+    assert example.count_parameters(example.FULL) == 823_498_024
+    sizes = [example.SMALL, example.Size((12, 20, 3), 7, 5, 3, 1)]
+    for size in sizes:
+        assert example.count_parameters(size) == example.make_model(size).count_params()
+    weights_and_moments = 12 * example.count_parameters(example.FULL)
+    assert weights_and_moments < example.bytes_needed(example.FULL, 32) < 14e9
+    monkeypatch.setattr(example, "bytes_available", lambda: int(9e9))
+    with pytest.raises(SystemExit, match=r"needs about 12\.\d GB .* and 9\.0 GB are available"):
+        example.main(["--size", "full"])
+
+
+def test_cnn_confusion():
+    found = load("cnn").confusion(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 3)
+    assert found.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+
+
 # --- textbook -------------------------------------------------------------------------------------
 
 

@@ -30,32 +30,41 @@ std::string text_of(const Shape& shape) {
 
 namespace {
 
-char* line_aligned(int64_t bytes) {
+// Where `bytes` may begin: on a cache line, or on a huge page if they fill some.
+int64_t alignment_of(int64_t bytes) {
   constexpr int64_t kLine = 64, kHuge = 2 << 20;
-  const int64_t alignment = bytes >= 2 * kHuge ? kHuge : kLine;
-  const auto size = static_cast<size_t>((bytes / alignment + 1) * alignment);
-  void* data = std::aligned_alloc(static_cast<size_t>(alignment), size);
-  if (!data) throw std::bad_alloc();
+  return bytes >= 2 * kHuge ? kHuge : kLine;
+}
+
+void advise([[maybe_unused]] char* data, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__)
-  if (alignment == kHuge) madvise(data, size, MADV_HUGEPAGE);  // fewer pages to fault in, and to look up
+  // Fewer pages to fault in, and to look up.
+  if (alignment_of(bytes) > 64) madvise(data, static_cast<size_t>(bytes), MADV_HUGEPAGE);
 #endif
+}
+
+char* line_aligned(int64_t bytes) {
+  const int64_t alignment = alignment_of(bytes), size = (bytes / alignment + 1) * alignment;
+  void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(size));
+  if (!data) throw std::bad_alloc();
+  advise(static_cast<char*>(data), size);
   return static_cast<char*>(data);
 }
 
 }  // namespace
 
+// Zeros come from calloc: of a large block the system promises them, and gives memory where it is first touched.
 Storage::Storage(int64_t bytes, bool zeroed) {
-  constexpr int64_t kLarge = 64 << 20, kLine = 64;
-  if (zeroed && bytes >= kLarge) {
-    // The system's own zeros, which take no memory before they are written: gradients that are used up tile by tile
-    // never are.
-    block_ = static_cast<char*>(std::calloc(static_cast<size_t>(bytes + kLine), 1));
-    if (!block_) throw std::bad_alloc();
-    data_ = block_ + (kLine - reinterpret_cast<intptr_t>(block_) % kLine) % kLine;
+  if (!zeroed) {
+    block_ = data_ = line_aligned(bytes);
     return;
   }
-  data_ = block_ = line_aligned(bytes);
-  if (zeroed) std::memset(data_, 0, static_cast<size_t>(bytes));
+  const int64_t alignment = alignment_of(bytes);
+  block_ = std::calloc(static_cast<size_t>(bytes + alignment), 1);
+  if (!block_) throw std::bad_alloc();
+  const auto address = reinterpret_cast<uintptr_t>(block_), step = static_cast<uintptr_t>(alignment);
+  data_ = static_cast<char*>(block_) + ((address + step - 1) / step * step - address);
+  advise(data_, bytes);
 }
 Storage::~Storage() {
   if (pool_) {

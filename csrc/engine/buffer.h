@@ -23,7 +23,7 @@ class Pool;
 class Storage {
  public:
   explicit Storage(int64_t bytes, bool zeroed = true);
-  Storage(char* data, std::shared_ptr<Pool> pool) : data_(data), pool_(std::move(pool)) {}
+  Storage(char* data, std::shared_ptr<Pool> pool) : data_(data), block_(data), pool_(std::move(pool)) {}
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -32,7 +32,7 @@ class Storage {
 
  private:
   char* data_;
-  char* block_ = nullptr;       // what was allocated, if it is not the pool's
+  void* block_;                 // what was allocated: the data begin in it
   std::shared_ptr<Pool> pool_;  // where the bytes go back to; null: they are freed
 };
 

@@ -118,7 +118,6 @@ namespace {
 thread_local Program* recorded = nullptr;
 thread_local bool stop_wanted = false;
 thread_local Mode mode = Mode::run_and_record;
-thread_local bool at_once = false;
 
 void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
   const int64_t team = cost < kParallelCost ? 1 : std::min<int64_t>(threads(), chunks);
@@ -185,22 +184,10 @@ std::shared_ptr<Storage> allocate(int64_t bytes) {
 void set_mode(Mode wanted) {
   mode = wanted;
 }
-void set_updates_at_once(bool wanted) {
-  at_once = wanted;
-}
-bool updates_at_once() {
-  return at_once;
-}
-
 void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost, Accesses accesses) {
-  submit_as(kernel, args, args, size, chunks, cost, accesses);
-}
-
-void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost,
-               Accesses accesses) {
   if (chunks <= 0) return;
-  if (mode != Mode::record) execute(kernel, run_args, chunks, cost);
-  if (recorded && mode != Mode::run) recorded->append(kernel, record_args, size, chunks, cost, accesses);
+  if (mode != Mode::record) execute(kernel, args, chunks, cost);
+  if (recorded) recorded->append(kernel, args, size, chunks, cost, accesses);
 }
 
 double share_above(double nanoseconds) {

@@ -113,19 +113,9 @@ class Program {
   Choice choices_[2];
 };
 
-// While a thread records, a call can be run alone, or recorded alone: where the recorded step does something earlier
-// than the composed one, which must change nothing before all of it is known to work.
-enum class Mode { run_and_record, run, record };
+// While a thread records, calls are run as well, or only recorded.
+enum class Mode { run_and_record, record };
 void set_mode(Mode mode);
-// Runs a call with one args and records it with another.
-void submit_as(Kernel kernel, const void* run_args, const void* record_args, size_t size, int64_t chunks, double cost,
-               Accesses accesses = {});
-
-// Whether the composed step, too, takes a variable's optimizer step with the call that completes its gradient: then the
-// gradient needs no memory.
-void set_updates_at_once(bool wanted);
-bool updates_at_once();
-
 // Calls of a program that take one thread longer than this are shared; a test sets 0, to share all that can be. Returns
 // what it was.
 double share_above(double nanoseconds);

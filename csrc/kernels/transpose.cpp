@@ -20,10 +20,13 @@ void turn(T* y, const T* x, int64_t rows, int64_t columns, int64_t y_step, int64
 
 void transpose(const TransposeArgs& a, int64_t begin, int64_t end) {
   const int last = a.axes - 1;
-  const int64_t rows = a.sizes[a.turned], columns = a.sizes[last], parts = chunks_of(rows, kTurn);
+  const int64_t rows = a.sizes[a.turned], columns = a.sizes[last];
+  const int64_t down = chunks_of(rows, kTurn), across = chunks_of(columns, kTurnColumns);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    int64_t rest = chunk / parts, row = (chunk - rest * parts) * kTurn;
-    int64_t from = row, to = 0, step = 1, row_step = 1;
+    int64_t rest = chunk / (down * across);
+    const int64_t part = chunk - rest * down * across;
+    const int64_t row = part / across * kTurn, column = part % across * kTurnColumns;
+    int64_t from = row + column * a.steps[last], to = column, step = 1, row_step = 1;
     for (int d = last; d >= 0; --d) {
       if (d == a.turned) row_step = step;
       if (d != a.turned && d != last) {
@@ -36,11 +39,12 @@ void transpose(const TransposeArgs& a, int64_t begin, int64_t end) {
     }
     to += row * row_step;
     const int64_t n = rows - row < kTurn ? rows - row : kTurn;
+    const int64_t wide = columns - column < kTurnColumns ? columns - column : kTurnColumns;
     if (a.bytes == 4) {
-      turn(reinterpret_cast<uint32_t*>(a.y) + to, reinterpret_cast<const uint32_t*>(a.x) + from, n, columns, row_step,
+      turn(reinterpret_cast<uint32_t*>(a.y) + to, reinterpret_cast<const uint32_t*>(a.x) + from, n, wide, row_step,
            a.steps[last]);
     } else {
-      turn(reinterpret_cast<uint64_t*>(a.y) + to, reinterpret_cast<const uint64_t*>(a.x) + from, n, columns, row_step,
+      turn(reinterpret_cast<uint64_t*>(a.y) + to, reinterpret_cast<const uint64_t*>(a.x) + from, n, wide, row_step,
            a.steps[last]);
     }
   }

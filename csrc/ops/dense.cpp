@@ -33,19 +33,17 @@ void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bia
   if (!args.update) {
     return run(k.matmul, dtype, args, chunks, cost, {writes(c), writes(row_sum), reads(a), reads(second), reads(bias)});
   }
-  MatmulArgs plain = args;
-  plain.update = nullptr;
   const UpdateArgs& u = *args.update;
   const int64_t bytes = c.bytes();
-  engine::submit_as(k.matmul[dtype], engine::updates_at_once() ? &args : &plain, &args, sizeof args, chunks, cost,
-                    {writes(c),
-                     writes(row_sum),
-                     reads(a),
-                     reads(second),
-                     reads(u.state),
-                     {u.p, bytes, true},
-                     {u.m, bytes, true},
-                     {u.v, bytes, true}});
+  run(k.matmul, dtype, args, chunks, cost,
+      {writes(c),
+       writes(row_sum),
+       reads(a),
+       reads(second),
+       reads(u.state),
+       {u.p, bytes, true},
+       {u.m, bytes, true},
+       {u.v, bytes, true}});
 }
 
 // x (..., K), w (K, N), b (N,) or None: what forward and backward both check.
@@ -149,13 +147,13 @@ void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Opera
 }
 
 // The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. A
-// recorded step takes it there; the composed one only where it must (engine::updates_at_once).
+// recorded step takes it there.
 const UpdateArgs* last_use_update(const Tensor& variable) {
   Buffer& v = *variable.buffer;
   engine::Program* program = engine::recording();
-  if ((!program && !engine::updates_at_once()) || !v.update || v.uses != 1) return nullptr;
+  if (!program || !v.update || v.uses != 1) return nullptr;
   v.updated = true;
-  if (program) program->keep(v.update);
+  program->keep(v.update);
   return v.update.get();
 }
 

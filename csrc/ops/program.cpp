@@ -141,11 +141,8 @@ void register_program(py::module_& m) {
       .def("__call__", &Caller::operator());
   m.def("submit_python", submit_python);
   m.def("set_mode", [](const std::string& mode) {
-    engine::set_mode(mode == "run"      ? engine::Mode::run
-                     : mode == "record" ? engine::Mode::record
-                                        : engine::Mode::run_and_record);
+    engine::set_mode(mode == "record" ? engine::Mode::record : engine::Mode::run_and_record);
   });
-  m.def("set_updates_at_once", engine::set_updates_at_once, py::arg("wanted"));
   m.def("share_above", engine::share_above, py::arg("nanoseconds"));
   m.def("recording", [] { return engine::recording() != nullptr; });
 }

@@ -63,8 +63,9 @@ py::object transpose(py::handle x_, const Shape& axes, py::handle out) {
   }
   args.bytes = bytes_of(x.dtype);
   const int64_t rows = args.sizes[args.turned], columns = args.sizes[args.axes - 1];
-  run(engine::kernels().transpose, args, x.size() / (rows * columns) * chunks_of(rows, kTurn),
-      static_cast<double>(x.size()) * 0.5);
+  const int64_t parts = chunks_of(rows, kTurn) * chunks_of(columns, kTurnColumns);
+  run(engine::kernels().transpose, args, x.size() / (rows * columns) * parts, static_cast<double>(x.size()) * 0.5,
+      {writes(y), reads(x)});
   return y.object;
 }
 

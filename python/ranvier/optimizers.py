@@ -22,9 +22,6 @@ from ranvier.variables import Variable, house, offsets
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
 
 
-_LARGE = 1 << 26  # elements of gradients, 256 MB in float32
-
-
 class _Span:
     """Variables that lie one behind another, with their gradients and moments: one kernel call."""
 
@@ -181,36 +178,19 @@ class Optimizer:
     def take_step(self, backward: Callable[[], Any]) -> None:
         """Gather the gradients by `backward`, and change the variables by them.
 
-        The composed step changes nothing before `backward` is through. The recorded one, if it has
-        no Python in it and so cannot fail, takes each variable's step as soon as its gradient is
-        complete. So does the composed one where the gradients are so many that they should take no
-        memory at all: an error in `backward` then finds some variables changed.
+        A step that is composed and run at once changes nothing before `backward` is through. One
+        that is only recorded, and run when all of it is known to work, takes each variable's step
+        as soon as its gradient is complete.
         """
-        at_once = self._early and sum(g.size for g in self.gradients) > _LARGE
-        early = self._early and _core.recording() and not at_once
-        try:
-            if at_once:
-                _core.set_updates_at_once(True)
-                self.tick()
-            elif early:
-                _core.set_mode("record")
-                self.tick()
-                _core.set_mode("both")
+        if self._early and _core.recording():
+            self.tick()
             backward()
-            with uninterrupted():
-                if at_once:
-                    for span in self._join([not v.updated for v in self.variables]):
-                        self.update(span.p, span.g, *span.moments)
-                    return
-                if early:
-                    _core.set_mode("record")
-                    for span in self._join([not v.updated for v in self.variables]):
-                        self.update(span.p, span.g, *span.moments, weight_decay=span.weight_decay)
-                    _core.set_mode("run")
-                self.step()
-        finally:
-            _core.set_mode("both")
-            _core.set_updates_at_once(False)
+            for span in self._join([not variable.updated for variable in self.variables]):
+                self.update(span.p, span.g, *span.moments, weight_decay=span.weight_decay)
+            return
+        backward()
+        with uninterrupted():
+            self.step()
 
     def step(self) -> None:
         """Change the variables by the gradients gathered."""

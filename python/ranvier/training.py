@@ -228,7 +228,8 @@ class Trainer:
         """Run up to `count` batches of `rows` rows; returns how many were run.
 
         The first is composed by Python and recorded; the others repeat it without Python, for about
-        as long as a person would wait for Ctrl-C.
+        as long as a person would wait for Ctrl-C. A training step without Python in it is recorded
+        alone, and all are repetitions.
         """
         lane = self._lanes[kind]
         assert lane.data is not None
@@ -244,15 +245,19 @@ class Trainer:
         house(self.weights)  # recorded steps point to the variables: from now on they stay
         program = _core.Program(self._pool)
         program.begin()
+        only = kind == "train" and self._early
         try:
+            if only:  # run when all of it is known to work: nothing has changed if this raises
+                _core.set_mode("record")
             self._step(kind, rows)
         finally:
+            _core.set_mode("both")
             program.end()
         while len(self._programs) >= _PROGRAMS:
             del self._programs[next(iter(self._programs))]
             self._callers.clear()
         self._programs[key] = program
-        return 1
+        return program.run(count, _SLICE) if only else 1
 
     def _training_key(self) -> tuple[Any, ...]:
         """What a recorded training or evaluation step has in it beside shapes."""
