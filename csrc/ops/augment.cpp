@@ -59,7 +59,8 @@ py::object resample(py::handle x_, py::handle matrices_, const Shape& size, cons
   refuse_overlap(y, matrices, op, "the matrices");
   args.y = y.data;
   args.x = x.data;
-  run(engine::kernels().resample, x.dtype, args, args.images * args.out_height, cost_of(args));
+  run(engine::kernels().resample, x.dtype, args, args.images * args.out_height, cost_of(args),
+      {writes(y), reads(x), reads(matrices)});
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
 }
@@ -76,7 +77,8 @@ py::object resample_backward(py::handle dy_, py::handle matrices_, const Shape& 
   refuse_overlap(dx, matrices, op, "the matrices");
   args.y = dy.data;
   args.x = dx.data;
-  run(engine::kernels().resample_backward, dy.dtype, args, args.images, 2 * cost_of(args));
+  run(engine::kernels().resample_backward, dy.dtype, args, args.images, 2 * cost_of(args),
+      {writes(dx), reads(dy), reads(matrices)});
   return dx.object;
 }
 
@@ -116,7 +118,7 @@ py::object draw_moves(py::handle key_, const std::string& move, int64_t images, 
   args.low_width = bounds[2];
   args.high_width = bounds[3];
   args.together = together;
-  run(engine::kernels().draw_moves, args, 1, static_cast<double>(images) * 100);
+  run(engine::kernels().draw_moves, args, 1, static_cast<double>(images) * 100, {writes(matrices), reads(key)});
   return matrices.object;
 }
 
@@ -127,7 +129,7 @@ py::object draw_uniform(py::handle key_, const Shape& shape, py::handle dtype, d
   const Tensor y = scratch(dtype_from(dtype), shape);
   if (y.dtype != DType::f32 && y.dtype != DType::f64) type_error(op, "dtype must be float32 or float64");
   run(engine::kernels().draw_uniform, y.dtype, DrawUniformArgs{y.data, key_of(key, op), y.size(), low, high}, 1,
-      static_cast<double>(y.size()) * 20);
+      static_cast<double>(y.size()) * 20, {writes(y), reads(key)});
   y.buffer->constant = true;
   return y.object;
 }

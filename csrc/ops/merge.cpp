@@ -77,9 +77,9 @@ MergeArgs merge_args(const Tensor& y, const Tensor& a, const Tensor& b, Merge ru
   return args;
 }
 
-void run_merge(const MergeArgs& args, DType dtype) {
-  run(engine::kernels().merge, dtype, args, chunks_of(args.n, kElements),
-      static_cast<double>(args.n * bytes_of(dtype)) * kByteCost);
+void run_merge(const MergeArgs& args, const Tensor& y, const Tensor& a, const Tensor& b, const Tensor& dy = Tensor()) {
+  run(engine::kernels().merge, y.dtype, args, chunks_of(args.n, kElements), static_cast<double>(y.bytes()) * kByteCost,
+      {writes(y), reads(a), reads(b), reads(dy)});
 }
 
 py::object merge(py::handle a_, py::handle b_, const std::string& how, py::handle out) {
@@ -90,7 +90,7 @@ py::object merge(py::handle a_, py::handle b_, const std::string& how, py::handl
   const Tensor y = result(out, a, shape, op);
   if (y.data != a.data || a.shape != shape) refuse_overlap(y, a, op, "a");
   if (y.data != b.data || b.shape != shape) refuse_overlap(y, b, op, "b");
-  run_merge(merge_args(y, a, b, rule, op), a.dtype);
+  run_merge(merge_args(y, a, b, rule, op), y, a, b);
   if (y.buffer) y.buffer->constant = a.constant() && b.constant();
   return y.object;
 }
@@ -129,7 +129,7 @@ void run_sum_over(const Tensor& y, const Tensor& x) {
     }
   }
   run(engine::kernels().sum_over, x.dtype, args, args.kept * chunks_of(args.columns, kColumns),
-      static_cast<double>(x.bytes()) * kByteCost);
+      static_cast<double>(x.bytes()) * kByteCost, {writes(y), reads(x)});
 }
 
 // The sum of x over the axes that are 1 in `shape`.
@@ -165,19 +165,18 @@ py::object operand_gradient(const Tensor& dy, const Tensor& a, const Tensor& b, 
     return dx.object;
   }
   const Tensor through = repeated ? scratch(dy.dtype, dy.shape) : dx;
-  Tensor zero;
-  MergeArgs args{};
   if (passes || rule == Merge::subtract) {
-    zero = fixed(dy.dtype, Shape(dy.shape.size(), 1));
-    args = merge_args(through, zero, dy, passes ? Merge::add : Merge::subtract, op);  // 0 + dy, 0 - dy
+    const Tensor zero = fixed(dy.dtype, Shape(dy.shape.size(), 1));
+    const Merge sign = passes ? Merge::add : Merge::subtract;
+    run_merge(merge_args(through, zero, dy, sign, op), through, zero, dy);  // 0 + dy, 0 - dy
   } else if (rule == Merge::multiply) {
-    args = merge_args(through, dy, other, rule, op);
+    run_merge(merge_args(through, dy, other, rule, op), through, dy, other);
   } else {
-    args = merge_args(through, a, b, rule, op);
+    MergeArgs args = merge_args(through, a, b, rule, op);
     args.dy = dy.data;
     args.operand = which;
+    run_merge(args, through, a, b, dy);
   }
-  run_merge(args, dy.dtype);
   if (repeated) run_sum_over(dx, through);
   return dx.object;
 }
@@ -238,11 +237,12 @@ Parts parts_of(const py::sequence& xs, int64_t axis, const char* op) {
 }
 
 // Copies the rows of one part to or from its place in the whole.
-void copy_part(char* y, const char* x, int64_t rows, int64_t bytes, int64_t y_step, int64_t x_step) {
+void copy_part(const Tensor& to, const Tensor& from, char* y, const char* x, int64_t rows, int64_t bytes,
+               int64_t y_step, int64_t x_step) {
   constexpr int64_t kBlockBytes = 32768;
   const int64_t block = std::max<int64_t>(1, kBlockBytes / std::max<int64_t>(bytes, 1));
   run(engine::kernels().copy_rows, CopyRowsArgs{y, x, rows, bytes, y_step, x_step, block}, chunks_of(rows, block),
-      static_cast<double>(rows) * (3 + static_cast<double>(bytes) * kByteCost));
+      static_cast<double>(rows) * (3 + static_cast<double>(bytes) * kByteCost), {writes(to), reads(from)});
 }
 
 int64_t part_bytes(const Parts& p, const Tensor& x) {
@@ -259,7 +259,7 @@ py::object concatenate(const py::sequence& xs, int64_t axis, py::handle out) {
   bool constant = true;
   for (const Tensor& x : p.xs) {
     const int64_t bytes = part_bytes(p, x);
-    copy_part(y.data + at, x.data, p.rows, bytes, step, bytes);
+    copy_part(y, x, y.data + at, x.data, p.rows, bytes, step, bytes);
     at += bytes;
     constant = constant && x.constant();
   }
@@ -281,7 +281,7 @@ py::object concatenate_backward(py::handle dy_, const py::sequence& xs, int64_t 
       dxs.append(py::none());
     } else {
       const Tensor dx = result(py::none(), dy, x.shape, op);
-      copy_part(dx.data, dy.data + at, p.rows, bytes, bytes, step);
+      copy_part(dx, dy, dx.data, dy.data + at, p.rows, bytes, bytes, step);
       dxs.append(dx.object);
     }
     at += bytes;

@@ -52,7 +52,7 @@ __all__ = [
 # The standard deviation of a standard normal variable cut off at -2 and 2:
 # sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
 _TRUNCATED_STDDEV = 0.87962566103423978
-_BLOCK = 1 << 20  # values a truncated normal redraws at a time, so that masks stay small
+_BLOCK = 1 << 17  # values drawn at a time, so that they, and masks of them, stay in the cache
 
 
 class Initializer:
@@ -440,9 +440,10 @@ def _normal(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: str, mean: float, stddev: float
 ) -> np.ndarray:
     values = np.empty(shape, dtype)
-    rng.standard_normal(dtype=values.dtype, out=values)
-    values *= stddev
-    values += mean
+    for block in _blocks(values):
+        rng.standard_normal(dtype=block.dtype, out=block)
+        block *= stddev
+        block += mean
     return values
 
 
@@ -450,16 +451,14 @@ def _truncated_normal(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: str, mean: float, stddev: float
 ) -> np.ndarray:
     values = np.empty(shape, dtype)
-    flat = values.reshape(-1)
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
+    for block in _blocks(values):
         rng.standard_normal(dtype=block.dtype, out=block)
         beyond = np.flatnonzero(np.abs(block) > 2)
         while beyond.size:
             block[beyond] = rng.standard_normal(beyond.size, dtype=block.dtype)
             beyond = beyond[np.abs(block[beyond]) > 2]
-    values *= stddev
-    values += mean
+        block *= stddev
+        block += mean
     return values
 
 
@@ -467,10 +466,17 @@ def _uniform(
     rng: np.random.Generator, shape: tuple[int, ...], dtype: str, low: float, high: float
 ) -> np.ndarray:
     values = np.empty(shape, dtype)
-    rng.random(dtype=values.dtype, out=values)
-    values *= high - low
-    values += low
+    for block in _blocks(values):
+        rng.random(dtype=block.dtype, out=block)
+        block *= high - low
+        block += low
     return values
+
+
+def _blocks(values: np.ndarray) -> Iterable[np.ndarray]:
+    """Parts that stay in the cache while they are drawn and scaled: weights may be gigabytes."""
+    flat = values.reshape(-1)
+    return (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
 
 
 def _as_shape(tag: str, shape: int | Sequence[int]) -> tuple[int, ...]:
