@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import ranvier
 import reference
 from ranvier import (
     Input,
@@ -634,3 +635,16 @@ def test_step_of_subclassed_models(make):
     model.compile(optimizers.SGD(1.0), "mse")
     model.predict(draw(1, 3))
     check_step(model, draw(5, 3), draw(5, 2))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "leaky_relu", "gelu", "softmax"])
+def test_an_output_with_readers_of_every_kind(activation):
+    """A dense layer takes its gradient through the activation below at once; the others do not."""
+    x = ranvier.Input((6,), dtype="float64")
+    h = layers.Dense(5, activation=activation, activity_regularizer="l2", dtype="float64")(x)
+    a = layers.Dense(5, activation="tanh", dtype="float64")(h)
+    b = layers.Dense(5, dtype="float64")(h)
+    y = layers.Add(dtype="float64")([h, a, b, layers.Reshape((5,), dtype="float64")(h)])
+    model = ranvier.Model(x, layers.Dense(3, dtype="float64")(y))
+    data = np.random.default_rng(4).normal(size=(70, 6))
+    ranvier.check_gradients(model, data)

@@ -83,7 +83,8 @@ struct Buffer {
   std::shared_ptr<UpdateArgs> update;
   int uses = 0;
   bool updated = false;
-  // Of an activation's output, where its backward pass or a fused loss needs it: what went in, and into which.
+  // Of an activation's output: which one, and what went in, where its backward pass or a fused loss needs it. An op
+  // that takes a gradient back to this buffer may take it through the activation too (at_preactivation).
   std::shared_ptr<Buffer> preactivation;
   Activation activation = Activation::linear;
   // Of a gradient: it is already with respect to the preactivation (a loss fused with the activation made it).

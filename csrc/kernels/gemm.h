@@ -419,6 +419,12 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
               apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
             }
           }
+          if (last && g.through) {
+            const T* y = static_cast<const T*>(g.through) + row * g.n + column;
+            for (int64_t r = 0; r < rows; ++r) {
+              backward_row<T>(g.through_activation, t.c + r * g.n, t.c + r * g.n, y + r * g.n, columns, 0.0);
+            }
+          }
         }
       }
       p0 += depth;

@@ -113,6 +113,10 @@ struct MatmulArgs {
   // The sum of b's rows, from the same pass: where c is a kernel's gradient, its bias's.
   void* row_sum = nullptr;   // T (n) or null
   bool add_row_sum = false;  // to what is there
+  // c times f' of this activation's output: where c is the gradient of what a layer below made, that layer's dz. Null:
+  // c.
+  const void* through = nullptr;                       // T (m, n), its output
+  Activation through_activation = Activation::linear;  // one whose derivative needs neither input nor alpha
   // So many products, whose operands lie so many elements apart.
   int64_t batches = 1, c_batch = 0, a_batch = 0, b_batch = 0;
 };

@@ -173,6 +173,10 @@ void run_add(const Tensor& sum, const Tensor& a, const Tensor& b) {
 py::object add(py::handle a_, py::handle b_) {
   const Tensor a = read_float(a_, "add", "a"), b = read_like(b_, a, "add", "b");
   require_shape(b, a.shape, "add", "b", "a has");
+  if (a.buffer && b.buffer && a.buffer->at_preactivation != b.buffer->at_preactivation) {
+    value_error("add",
+                "one gradient is taken through an activation already and the other is not: use add_gradients(y, a, b)");
+  }
   const Tensor sum = result(py::none(), a, a.shape, "add");
   run_add(sum, a, b);
   return sum.object;

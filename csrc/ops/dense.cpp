@@ -11,8 +11,9 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-// Packs b where its rows lie far apart, or must be transposed, and many groups of a's rows will read them.
-void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bias, MatmulArgs args,
+// `other` is what the call reads beside a and b. Packs b where its rows lie far apart, or must be transposed, and many
+// groups of a's rows will read them.
+void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& other, MatmulArgs args,
             const Tensor& row_sum = {}) {
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
@@ -31,7 +32,8 @@ void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& bia
   const double cost = product_cost(dtype, args.m, args.n, args.k);
   const int64_t chunks = k.matmul_chunks[wide](args);
   if (!args.update) {
-    return run(k.matmul, dtype, args, chunks, cost, {writes(c), writes(row_sum), reads(a), reads(second), reads(bias)});
+    return run(k.matmul, dtype, args, chunks, cost,
+               {writes(c), writes(row_sum), reads(a), reads(second), reads(other)});
   }
   const UpdateArgs& u = *args.update;
   const int64_t bytes = c.bytes();
@@ -83,6 +85,12 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
   return o;
 }
 
+// Whether its derivative follows from its output and nothing else.
+bool needs_output_alone(Activation f) {
+  return f == Activation::relu || f == Activation::sigmoid || f == Activation::tanh || f == Activation::selu ||
+         f == Activation::softplus || f == Activation::exponential || f == Activation::hard_sigmoid;
+}
+
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
   matmul(y, o.x, o.w, o.b,
          MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
@@ -101,6 +109,7 @@ py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activat
   const bool separate = needs_input(f) || f == Activation::softmax;
   if (!separate) {
     product(y, o, f, alpha);
+    if (y.buffer && needs_output_alone(f)) y.buffer->activation = f;
   } else if (!y.buffer) {
     product(y, o, Activation::linear, 0);
     run_activation(y, y, f, alpha);
@@ -163,11 +172,17 @@ void bias_gradient(const GradientSlot& db, const Operands& o, const Tensor& dz) 
       chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2, {writes(db.tensor), reads(dz)});
 }
 
-// dx = dz w^T
+// dx = dz w^T. Where x is the output of a dense layer's activation, dx is taken through that as well, tile by tile.
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
   MatmulArgs args{dx.data,   dz.data, o.w.data,           nullptr, o.rows, o.inputs, o.outputs,
                   o.outputs, 1,       Activation::linear, 0,       false,  false,    nullptr};
   args.transposed = true;
+  if (dx.buffer && o.x.buffer && needs_output_alone(o.x.buffer->activation)) {
+    args.through = o.x.data;
+    args.through_activation = o.x.buffer->activation;
+    dx.buffer->at_preactivation = true;
+    return matmul(dx, dz, o.w, o.x, args);
+  }
   matmul(dx, dz, o.w, Tensor(), args);
 }
 
