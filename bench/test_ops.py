@@ -27,7 +27,7 @@ LAYERS = (
     (1, 10, 5),
 )
 SIZES = (8192, 1_000_000, 16_000_000)
-FUNCTIONS = ("exp", "tanh", "sigmoid", "gelu", "relu")
+FUNCTIONS = ("exp", "log", "tanh", "sigmoid", "erf", "gelu", "relu")
 
 
 @beside(

@@ -9,6 +9,7 @@ compile, on as many threads as Ranvier, and without recording gradients that nob
 from __future__ import annotations
 
 import functools
+import math
 from importlib.util import find_spec
 
 import numpy as np
@@ -113,8 +114,15 @@ class Dense(Work, benchmark.Dense):
 
 class Elementwise(Work, benchmark.Elementwise):
     def oracle(self):
-        name = {"exp": "exponential"}.get(self.function, self.function)
-        return repeated(lambda x: (reference.activation(x, name),), self.draw(), self.size)[0]
+        def exact(x):
+            if self.function == "log":
+                return (np.log(x.astype(np.float64)),)
+            if self.function == "erf":
+                return (np.vectorize(math.erf, otypes=[np.float64])(x),)
+            name = {"exp": "exponential"}.get(self.function, self.function)
+            return (reference.activation(x, name),)
+
+        return repeated(exact, self.draw(), self.size)[0]
 
     def torch(self, x):
         torch, x = torch_of(x)
@@ -132,6 +140,7 @@ class Elementwise(Work, benchmark.Elementwise):
         others = {
             "relu": jax.nn.relu,
             "sigmoid": jax.nn.sigmoid,
+            "erf": jax.scipy.special.erf,
             "gelu": functools.partial(jax.nn.gelu, approximate=False),
         }
         return compiled(others.get(self.function) or getattr(jax.numpy, self.function), x)

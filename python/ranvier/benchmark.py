@@ -177,14 +177,18 @@ def _sigmoid(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.reciprocal(out, out=out)
 
 
-def _gelu(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+def _erf(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """NumPy has no erf: Abramowitz and Stegun, formula 7.1.26, good to 1.5e-7."""
-    z = np.abs(x) * np.float32(1 / np.sqrt(2))
+    z = np.abs(x)
     t = 1 / (1 + np.float32(0.3275911) * z)
     p = np.float32(1.061405429)
     for a in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         p = p * t + np.float32(a)
-    erf = np.copysign(1 - p * t * np.exp(-z * z), x)
+    return np.copysign(1 - p * t * np.exp(-z * z), x, out=out)
+
+
+def _gelu(x: np.ndarray, out: np.ndarray) -> np.ndarray:
+    erf = _erf(x * np.float32(1 / np.sqrt(2)), out)
     return np.multiply(np.float32(0.5) * x, 1 + erf, out=out)
 
 
@@ -197,7 +201,9 @@ class Elementwise(Work):
             lambda x, out: ops.activation(x, "relu", out=out),
             lambda x, out: np.maximum(x, 0, out=out),
         ),
-        "exp": (lambda x, out: ops.activation(x, "exponential", out=out), np.exp),
+        "exp": (lambda x, out: ops.exp(x, out=out), np.exp),
+        "log": (lambda x, out: ops.log(x, out=out), np.log),
+        "erf": (lambda x, out: ops.erf(x, out=out), _erf),
         "tanh": (lambda x, out: ops.activation(x, "tanh", out=out), np.tanh),
         "sigmoid": (lambda x, out: ops.activation(x, "sigmoid", out=out), _sigmoid),
         "gelu": (lambda x, out: ops.activation(x, "gelu", out=out), _gelu),
@@ -209,7 +215,8 @@ class Elementwise(Work):
         self.bytes = self.memory = 2 * 4 * size
 
     def draw(self) -> tuple[Any, ...]:
-        return (normal(self.size),)
+        x = normal(self.size)
+        return (np.abs(x) + np.float32(1e-3) if self.function == "log" else x,)
 
     def ranvier(self, x: Any) -> Run:
         function, y = self.FUNCTIONS[self.function][0], np.empty_like(x)
