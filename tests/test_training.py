@@ -754,6 +754,28 @@ def test_labels_of_every_type(dtype):
     assert results(x, column, "sparse_categorical_crossentropy") == clean
 
 
+@pytest.mark.parametrize("layout", ["read_only", "every_other_row", "negative_strides"])
+@pytest.mark.parametrize("dense_first", [True, False])
+@pytest.mark.parametrize("replay", [True, False])
+def test_one_batch_for_readers_of_two_kinds(layout, dense_first, replay, monkeypatch):
+    """A dense layer reads rows where the user has them; others are given a copy."""
+    monkeypatch.setattr(training, "_REPLAY", replay)
+    inputs = Input((4, 6))
+    flat = layers.Flatten()(inputs)
+    dense, tanh = layers.Dense(24), layers.Activation("tanh")
+    first, second = (dense, tanh) if dense_first else (tanh, dense)
+    branches = [first(flat), second(flat), layers.Dense(24)(flat)]
+    model = Model(inputs, layers.Add()(branches))
+    x = draw(50, 4, 6).astype(np.float32)
+    kernel, bias, other_kernel, other_bias = model.get_weights()
+    rows = x.reshape(50, 24)
+    expected = np.tanh(rows) + rows @ (kernel + other_kernel) + bias + other_bias
+    for _ in range(2):
+        y = model.predict(LAYOUTS[layout](x), batch_size=8)
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(model(LAYOUTS[layout](x)), y)
+
+
 def test_data_are_not_changed():
     x, y = draw(21, 3), draw(21, 2)
     kept = x.copy(), y.copy()

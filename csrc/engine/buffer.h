@@ -59,6 +59,16 @@ class Pool : public std::enable_shared_from_this<Pool> {
   std::vector<Block> blocks_;
 };
 
+// A batch that lies in the user's array still. Who can read it there does; for all others it is gathered (ops::settle).
+struct Unread {
+  const Source* source;
+  const Feed* feed;
+  char* data;  // where it is gathered to
+  int64_t rows, columns;
+  DType dtype;
+  bool gathered = false;
+};
+
 // A C-contiguous array that the engine owns, and what the backward pass must know about it.
 struct Buffer {
   Buffer(Shape shape, DType dtype);  // of its own, zeroed
@@ -73,6 +83,8 @@ struct Buffer {
   std::shared_ptr<Storage> storage;
   char* data;
 
+  // Of a batch: it is not here yet. Shared by all shapes of it.
+  std::shared_ptr<Unread> unread;
   // No gradient is wanted: the batch, and what depends on nothing trainable.
   bool constant = false;
   // Of a variable: where this step's gradient is gathered (null: not trained), and whether anything is there yet.

@@ -62,7 +62,7 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.vectors = vectors_of(g);
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
-  b.large = b.tiles * b.panels >= 256;
+  b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
   b.groups = b.large ? chunks_of(b.tiles, kBlockTiles<T>) : b.tiles;
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
   // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
@@ -340,6 +340,12 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 
   const int64_t inner = blocks.by_rows ? blocks.panels : blocks.groups;
   const int64_t product = blocks.groups * blocks.panels;
+  const T* a_0 = static_cast<const T*>(g.a);
+  int64_t a_row = g.a_row;
+  if (g.source) {
+    a_row = g.source->row_bytes / static_cast<int64_t>(sizeof(T));
+    a_0 = reinterpret_cast<const T*>(g.source->data) + g.feed->cursor * a_row;
+  }
   for (int64_t chunk = begin; chunk < end;) {
     // The chunks of one product that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
     const int64_t batch = g.batches == 1 ? 0 : chunk / product, place = chunk - batch * product;
@@ -363,11 +369,11 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
     do {  // an empty k still writes the bias
       const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
       const bool last = p0 + depth >= g.k;
-      const T* a = static_cast<const T*>(g.a) + batch * g.a_batch + p0 * g.a_column;
+      const T* a = a_0 + batch * g.a_batch + p0 * g.a_column;
       if (blocks.large) {
         int64_t first[kBlockTiles<T> + 1];
         for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
-        copy_rows(copy, a, g.a_row, g.a_column, first, tiles, depth);
+        copy_rows(copy, a, a_row, g.a_column, first, tiles, depth);
       }
       for (int64_t panel = panel_0; panel < panel_1; ++panel) {
         const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
@@ -394,13 +400,17 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;
           T* const c = c_0 + row * g.n + column;
           t.c = keep_gradient ? c : gradient;
-          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * g.a_row;
-          t.a_row = blocks.large ? copy.a_row : g.a_row;
+          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * a_row;
+          t.a_row = blocks.large ? copy.a_row : a_row;
           t.a_column = blocks.large ? copy.a_column : g.a_column;
           if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
           if (ahead) {  // each tile asks for its share of the panel
             t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
             t.ahead_step = width / tiles;
+          }
+          if (g.source && panel == panel_0) {  // the next rows, on their way from memory
+            t.ahead = t.a + rows * a_row;
+            t.ahead_step = rows * a_row / depth;
           }
           if (keep_panel && i == tile_0 && vectors == 2) {
             t.kept = panel_copy;

@@ -75,6 +75,19 @@ struct UpdateArgs {
   double weight_decay;  // first p -= learning_rate * weight_decay * p
 };
 
+// --- where a user's data are -----------------------------------------------------------------------------------------
+
+// A user's array, whose place changes from run to run: row r begins at data + r * row_bytes, its columns contiguous.
+struct Source {
+  char* data;
+  int64_t row_bytes;
+};
+// Where a run is: the next batch is rows order[cursor], order[cursor + 1], ... (null: cursor, cursor + 1, ...).
+struct Feed {
+  const int64_t* order;
+  int64_t cursor;
+};
+
 // --- dense -----------------------------------------------------------------------------------------------------------
 
 enum class Activation : int {
@@ -119,6 +132,9 @@ struct MatmulArgs {
   Activation through_activation = Activation::linear;  // one whose derivative needs neither input nor alpha
   // So many products, whose operands lie so many elements apart.
   int64_t batches = 1, c_batch = 0, a_batch = 0, b_batch = 0;
+  // Where a is a batch that lies in the user's array still: its rows, from the feed's place on. Null: a and a_row.
+  const Source* source = nullptr;
+  const Feed* feed = nullptr;  // without an order
 };
 
 // The second operand of a product in panels. Chunks: packed_size / (k * columns of a panel): chunks_of(n, panel).
@@ -238,17 +254,6 @@ struct AccuracyArgs {
 };
 
 // --- data ------------------------------------------------------------------------------------------------------------
-
-// A user's array, whose place changes from run to run: row r begins at data + r * row_bytes, its columns contiguous.
-struct Source {
-  char* data;
-  int64_t row_bytes;
-};
-// Where a run is: the next batch is rows order[cursor], order[cursor + 1], ... (null: cursor, cursor + 1, ...).
-struct Feed {
-  const int64_t* order;
-  int64_t cursor;
-};
 
 // y[i] = the feed's i-th row of x, converted. Chunks: one row.
 struct GatherArgs {

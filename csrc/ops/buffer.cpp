@@ -61,6 +61,7 @@ std::shared_ptr<Buffer> reshape(const std::shared_ptr<Buffer>& buffer, const Sha
   }
   auto y = std::make_shared<Buffer>(shape, buffer->dtype, buffer->storage, buffer->data);
   y->constant = buffer->constant;
+  y->unread = buffer->unread;
   return y;
 }
 

@@ -12,10 +12,10 @@ Shape with_rows(const Shape& shape, int64_t rows) {
   return s;
 }
 
-void run_gather(const Tensor& y, DType x_dtype, const Source* x, const Feed* feed) {
-  const int64_t rows = y.shape[0], columns = rows ? y.size() / rows : 0;
-  run(engine::kernels().gather, GatherArgs{y.data, x, feed, rows, columns, x_dtype, y.dtype}, rows,
-      static_cast<double>(y.bytes()) * 0.1, {writes(y), reads(x), reads(feed)});
+void run_gather(char* y, int64_t rows, int64_t size, DType y_dtype, DType x_dtype, const Source* x, const Feed* feed) {
+  const int64_t bytes = size * bytes_of(y_dtype);
+  run(engine::kernels().gather, GatherArgs{y, x, feed, rows, rows ? size / rows : 0, x_dtype, y_dtype}, rows,
+      static_cast<double>(bytes) * 0.1, {{y, bytes, true}, reads(x), reads(feed)});
 }
 
 DType target_dtype(py::handle dtype, const char* op) {
@@ -52,7 +52,7 @@ py::object gather(py::handle source_, py::handle indices_, py::handle dtype, py:
   const int64_t row_bytes = x.shape[0] ? x.bytes() / x.shape[0] : 0;
   const Source source{x.data, row_bytes};
   const Feed feed{indices.data(), 0};
-  run_gather(y, x.dtype, &source, &feed);
+  run_gather(y.data, indices.size(), y.size(), y.dtype, x.dtype, &source, &feed);
   return y.object;
 }
 
@@ -76,11 +76,22 @@ void point_feed(py::handle feed, py::handle order) {
   f->cursor = 0;
 }
 
-// The next batch of a source, converted to dtype: `shape` with its rows, `from` the source's dtype.
-py::object gather_batch(py::handle source, py::handle feed, py::handle from, const Shape& shape, py::handle dtype) {
+// The next batch of a source, converted to dtype: `shape` with its rows, `from` the source's dtype. Where nothing is to
+// be converted and the rows come in order, it is left where it is until somebody must have it here.
+py::object gather_batch(py::handle source_, py::handle feed_, py::handle from_, const Shape& shape, py::handle dtype,
+                        bool in_order) {
   const Tensor y = scratch(target_dtype(dtype, "gather"), shape);
   y.buffer->constant = true;
-  run_gather(y, dtype_from(from), state_of<Source>(source, "gather", "source"), state_of<Feed>(feed, "gather", "feed"));
+  const Source* source = state_of<Source>(source_, "gather", "source");
+  const Feed* feed = state_of<Feed>(feed_, "gather", "feed");
+  const DType from = dtype_from(from_);
+  if (in_order && from == y.dtype && y.size() > 0) {
+    const int64_t rows = shape[0];
+    y.buffer->unread =
+        std::make_shared<engine::Unread>(engine::Unread{source, feed, y.data, rows, y.size() / rows, y.dtype});
+  } else {
+    run_gather(y.data, shape[0], y.size(), y.dtype, from, source, feed);
+  }
   return y.object;
 }
 
@@ -229,6 +240,14 @@ py::object add_gradients(py::handle y_, py::handle a_, py::handle b_) {
 }
 
 }  // namespace
+
+void settle(const Buffer& buffer) {
+  engine::Unread* batch = buffer.unread.get();
+  if (!batch || batch->gathered) return;
+  run_gather(batch->data, batch->rows, batch->rows * batch->columns, batch->dtype, batch->dtype, batch->source,
+             batch->feed);
+  batch->gathered = true;
+}
 
 void register_data(py::module_& m) {
   m.def("gather", gather);

@@ -32,8 +32,9 @@ void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& oth
   const double cost = product_cost(dtype, args.m, args.n, args.k);
   const int64_t chunks = k.matmul_chunks[wide](args);
   if (!args.update) {
-    return run(k.matmul, dtype, args, chunks, cost,
-               {writes(c), writes(row_sum), reads(a), reads(second), reads(other)});
+    return run(
+        k.matmul, dtype, args, chunks, cost,
+        {writes(c), writes(row_sum), reads(a), reads(second), reads(other), reads(args.source), reads(args.feed)});
   }
   const UpdateArgs& u = *args.update;
   const int64_t bytes = c.bytes();
@@ -54,9 +55,9 @@ struct Operands {
   int64_t rows, inputs, outputs;
   Shape y_shape;
 };
-Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op) {
+Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op, bool in_place = false) {
   Operands o;
-  o.x = read_float(x_, op, "x");
+  o.x = in_place ? read_in_place(x_) : read_float(x_, op, "x");
   o.w = read_like(w_, o.x, op, "the kernel");
   if (o.x.shape.size() < 2) {
     value_error(op, "x must have at least 2 dimensions (rows, columns); x is " + text_of(o.x.shape) +
@@ -92,16 +93,29 @@ bool needs_output_alone(Activation f) {
 }
 
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
-  matmul(y, o.x, o.w, o.b,
-         MatmulArgs{y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f,
-                    alpha, false, false, nullptr});
+  MatmulArgs args{
+      y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f, alpha,
+      false,  false,    nullptr};
+  if (o.x.buffer && o.x.buffer->unread && !o.x.buffer->unread->gathered) {
+    args.source = o.x.buffer->unread->source;
+    args.feed = o.x.buffer->unread->feed;
+  }
+  matmul(y, o.x, o.w, o.b, args);
+}
+
+// Whether x's rows can be read where the user has them.
+bool in_place(py::handle x) {
+  if (!py::isinstance<Buffer>(x)) return false;
+  const auto& buffer = x.cast<const Buffer&>();
+  return buffer.unread && !buffer.unread->gathered && buffer.shape.size() == 2 &&
+         buffer.shape[0] == buffer.unread->rows;
 }
 
 py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activation, py::handle alpha_,
                  py::handle out) {
   const Activation f = activation_from(activation, "dense");
   const double alpha = alpha_from(alpha_, f);
-  const Operands o = operands(x_, w_, b_, "dense");
+  const Operands o = operands(x_, w_, b_, "dense", in_place(x_));
   Tensor y = result(out, o.x, o.y_shape, "dense");
   refuse_overlap(y, o.x, "dense", "x");
   refuse_overlap(y, o.w, "dense", "the kernel");

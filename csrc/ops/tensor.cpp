@@ -27,10 +27,11 @@ void keep(const py::object& object) {
   }
 }
 
-Tensor from_buffer(py::handle object) {
+Tensor from_buffer(py::handle object, bool in_place = false) {
   Tensor t;
   t.object = py::reinterpret_borrow<py::object>(object);
   t.buffer = object.cast<Buffer*>();
+  if (!in_place) settle(*t.buffer);
   keep(t.buffer->storage);
   t.data = t.buffer->data;
   t.dtype = t.buffer->dtype;
@@ -256,6 +257,10 @@ Tensor result(py::handle out, const Tensor& like, const Shape& shape, const char
   return result(out, like, like.dtype, shape, op);
 }
 
+Tensor read_in_place(py::handle batch) {
+  return from_buffer(batch, true);
+}
+
 Tensor of(std::shared_ptr<Buffer> buffer) {
   Tensor t;
   keep(buffer->storage);
@@ -284,6 +289,7 @@ void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, cons
 }
 
 py::array as_array(const std::shared_ptr<Buffer>& buffer) {
+  settle(*buffer);
   // The capsule keeps the storage: the array outlives the Buffer.
   auto* owner = new std::shared_ptr<engine::Storage>(buffer->storage);
   py::capsule capsule(owner, [](void* p) { delete static_cast<std::shared_ptr<engine::Storage>*>(p); });

@@ -58,6 +58,11 @@ void refuse_overlap(const Tensor& out, const Tensor& input, const char* op, cons
 
 Tensor of(std::shared_ptr<Buffer> buffer);
 
+// Gathers the batch, if the Buffer is one that lies in the user's array still. All that read a Buffer do so, but:
+void settle(const Buffer& buffer);
+// Reads a batch where it is.
+Tensor read_in_place(py::handle batch);
+
 // Memory for an op's result or for its own use; what is in it, the op's kernels write.
 Tensor scratch(DType dtype, const Shape& shape);
 // Memory that the op itself fills, now: a recorded step reads it again and again.

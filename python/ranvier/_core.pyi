@@ -150,7 +150,13 @@ def gather(
     /,
 ) -> Any: ...
 def gather_batch(
-    source: Buffer, feed: Buffer, source_dtype: DTypeLike, shape: Sequence[int], dtype: DTypeLike, /
+    source: Buffer,
+    feed: Buffer,
+    source_dtype: DTypeLike,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    in_order: bool,
+    /,
 ) -> Buffer: ...
 def scatter_batch(x: Buffer, target: Buffer, feed: Buffer, /) -> None: ...
 def point_source(source: Buffer, array: NDArray[Any], /) -> None: ...

@@ -40,9 +40,13 @@ class Lane:
 
     Training, evaluation and prediction have a lane each, so that a callback may evaluate or predict
     in the middle of an epoch.
+
+    Args:
+        in_order: whether rows always come as they are: their first reader may find them in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_order: bool) -> None:
+        self.in_order = in_order
         self.feed = _core.Buffer((2,), "int64")  # the order of the rows, and the place in it
         self._sources: dict[tuple[str, int], Any] = {}
         self.data: Data | None = None
@@ -57,6 +61,7 @@ class Lane:
 
     def point(self, data: Data, results: Sequence[np.ndarray] = ()) -> None:
         """Begin a run, or an epoch, at the first row of its order."""
+        assert data.order is None or not self.in_order
         self.data, self.results = data, results  # alive as long as the pointers are in use
         _core.point_feed(self.feed, data.order)
         for kind, arrays in (("x", data.x), ("y", data.y), ("result", results)):
@@ -71,8 +76,9 @@ class Lane:
         """The next rows of an array, converted."""
         assert self.data is not None
         a = (self.data.x if kind == "x" else self.data.y)[i]
+        shape = (rows, *a.shape[1:])
         return _core.gather_batch(
-            self.source(kind, i), self.feed, a.dtype, (rows, *a.shape[1:]), dtype
+            self.source(kind, i), self.feed, a.dtype, shape, dtype, self.in_order
         )
 
     def same_batch(self, i: int, x: Any, dtype: str) -> Any:

@@ -52,7 +52,7 @@ class Trainer:
         self._programs: dict[Any, Any] = {}
         self._callers: dict[tuple[Any, ...], Any] = {}  # by the shape of x and the precision
         self._pool = _core.Pool()
-        self._lanes = {kind: Lane() for kind in ("train", "test", "predict")}
+        self._lanes = {kind: Lane(kind != "train") for kind in ("train", "test", "predict")}
         self._lock = threading.RLock()  # programs of a model share memory: one runs at a time
         super().__init__(**kwargs)
 
@@ -689,21 +689,13 @@ class Trainer:
         """The outputs for one batch."""
         return self.predict(x, batch_size=len(self._inputs("predict_on_batch", x)[0]))
 
-    def __call__(self, inputs: Any, *, training: bool = False) -> Any:
-        """Apply the model: to arrays at once, to symbolic tensors as a part of a graph.
-
-        Args:
-            inputs: an array (rows, ...), a symbolic tensor, or a list of them.
-            training: whether layers such as Dropout act.
-        """
-        if not training and type(inputs) is np.ndarray:
-            caller = self._callers.get((inputs.shape, precision()))
-            if caller is not None:
-                with self._lock:
-                    y = caller(inputs)
-                if y is not None:
-                    return y
-        return super().__call__(inputs, training=training)  # type: ignore[misc]
+    def _recall(self, x: np.ndarray) -> np.ndarray | None:
+        """The outputs for an array like one that the model was called on before."""
+        caller = self._callers.get((x.shape, precision()))
+        if caller is None:
+            return None
+        with self._lock:
+            return caller(x)
 
     def _call_arrays(self, inputs: Any, training: bool) -> Any:
         """The model on arrays, all rows at once."""

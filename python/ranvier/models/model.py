@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ranvier import layers as layer_family
 from ranvier.graph import Graph, Node, SymbolicTensor
 from ranvier.layers.base import Layer, unique_name
@@ -87,6 +89,16 @@ class Model(Trainer, Layer):
         return super().graph(training, input_shape)
 
     def __call__(self, inputs: Any, *, training: bool = False) -> Any:
+        """Apply the model: to arrays at once, to symbolic tensors as a part of a graph.
+
+        Args:
+            inputs: an array (rows, ...), a symbolic tensor, or a list or dict of them.
+            training: whether layers such as Dropout act.
+        """
+        if not training and type(inputs) is np.ndarray:  # first, because it takes microseconds
+            y = self._recall(inputs)
+            if y is not None:
+                return y
         if isinstance(inputs, Mapping):
             names = [t.name for t in self.inputs]
             if set(inputs) != set(names):
