@@ -601,6 +601,15 @@ def test_step_of_several_inputs_and_outputs():
     check_step(model, [draw(5, 3), draw(5, 4)], [draw(5, 2), draw(5, 4, seed=4)])
 
 
+def test_step_of_a_softmax_above_another_activation():
+    """The loss goes through the softmax at once, and leaves the tanh below it to its layer."""
+    for activation in ("tanh", "linear"):
+        dense = layers.Dense(4, activation=activation)
+        model = Sequential([Input((3,)), layers.Dense(90), dense, layers.Activation("softmax")])
+        model.compile(optimizers.SGD(1.0), "sparse_categorical_crossentropy")
+        check_step(model, draw(60, 3), targets("labels", 60, 4))
+
+
 class Tied(layers.Layer):
     """tanh(tanh(x w) w): one variable, read twice in a forward."""
 

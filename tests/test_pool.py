@@ -9,7 +9,8 @@ import pytest
 
 import reference
 from cases import DTYPES, LAYOUTS, POOL_CASES, Output, afloat, assert_close, bad_outputs
-from ranvier import Input, Sequential, check_gradients, config, layers, ops, training
+from ranvier import Input, Model, Sequential, check_gradients, config, layers, ops, training
+from ranvier._core import Buffer
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 every_case = pytest.mark.parametrize(("shape", "pool", "strides", "padding"), POOL_CASES, ids=str)
@@ -289,6 +290,62 @@ def test_bad_layers_are_refused():
         layers.MaxPooling2D(4, data_format="channels_first")(Input((8, 3, 5)))
     with pytest.raises(ValueError, match="the image has no pixels"):
         layers.GlobalMaxPooling2D()(Input((0, 5, 1)))
+
+
+# --- through the activation below -----------------------------------------------------------------
+
+ACTIVATIONS = {
+    "relu": None, "leaky_relu": 0.3, "elu": 0.7, "sigmoid": None, "tanh": None, "selu": None,
+    "softplus": None, "exponential": None, "hard_sigmoid": None, "cap": 0.4, "linear": None,
+    "gelu": None, "silu": None,
+}  # fmt: skip
+
+
+@every_dtype
+@pytest.mark.parametrize("shape", [(2, 7, 6, 16), (2, 9, 8, 21), (1, 1024, 256, 32)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_backward_goes_through_the_activation_below(activation, shape, dtype):
+    """The same bits as one pass after the other; the last shape is one that no cache holds."""
+    large = np.prod(shape) > 1 << 20
+    if large and (activation != "relu" or dtype != np.float32):
+        return
+    x, alpha = draw(*shape, dtype=dtype), ACTIVATIONS[activation]
+    f = ops.activation(x, activation, alpha=alpha)
+    below = ops.activation(Buffer.from_array(x), activation, alpha=alpha)
+    window = (2, 2, "valid") if large else (3, 2, "same")
+    for kind in ("max", "average"):
+        if kind == "max":
+            y, where = ops.max_pool(f, *window, argmax=True)
+            dy = draw(*y.shape, dtype=dtype, seed=1)
+            apart = ops.max_pool_backward(dy, f, where, *window)
+            given = [Buffer.from_array(a) for a in (dy, where, y)]
+            dx = ops.max_pool_backward(given[0], below, given[1], *window, y=given[2])
+        else:
+            dy = draw(*ops.average_pool(f, *window).shape, dtype=dtype, seed=1)
+            apart = ops.average_pool_backward(dy, f, *window)
+            dx = ops.average_pool_backward(Buffer.from_array(dy), below, *window)
+        expected = ops.activation_backward(apart, x, f, activation, alpha=alpha)
+        z = Buffer.from_array(x)
+        found = ops.activation_backward(dx, z, below, activation, alpha=alpha)
+        np.testing.assert_array_equal(found.view(), expected)
+        if activation not in ("linear", "gelu", "silu"):  # y tells the slope: it was done before
+            np.testing.assert_array_equal(dx.view(), expected)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu", "gelu", "softmax"])
+def test_gradients_of_what_is_pooled_and_read_elsewhere(float64, activation):
+    """One reader brings the gradient of what went into the activation, the other of its output."""
+    x = Input((6, 6, 2))
+    h = layers.Conv2D(4, 3, activation=activation, activity_regularizer="l2")(x)
+    parts = [
+        layers.MaxPooling2D(2, 1)(h),
+        layers.AveragePooling2D(3, 1, "same")(layers.Conv2D(4, 2)(h)),
+        layers.MaxPooling2D(2, 1)(layers.Activation("elu")(layers.Dense(4, activation="tanh")(h))),
+        layers.AveragePooling2D(2, 1)(layers.ReLU(max_value=0.3, negative_slope=0.2)(h)),
+    ]
+    tall = [layers.Flatten()(p) for p in parts]
+    check_gradients(Model(x, layers.Concatenate()([*tall, layers.GlobalMaxPooling2D()(h)])),
+                    draw(3, 6, 6, 2))  # fmt: skip
 
 
 # --- nets -----------------------------------------------------------------------------------------

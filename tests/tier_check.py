@@ -26,6 +26,7 @@ from cases import (
     assert_close,
 )
 from ranvier import _core, ops
+from ranvier._core import Buffer
 
 compared = 0
 digest = hashlib.sha256()
@@ -272,6 +273,13 @@ def check_pool(r, dtype):
         same(y, reference.average_pool(x, *window), "reduction", dtype, terms)
         got = ops.average_pool_backward(dy, x, *window)
         same(got, reference.average_pool_backward(dy, x, *window), "reduction", dtype, terms)
+        # through the activation below, where x is one's output
+        below = ops.activation(Buffer.from_array(x), "tanh")
+        y, where = ops.max_pool(below, *window, argmax=True)
+        through = ops.max_pool_backward(Buffer.from_array(dy), below, where, *window, y=y).view()
+        f = below.view()
+        expected = reference.max_pool_backward(dy, f, None, *window) * (1 - f.astype(float) ** 2)
+        same(through, expected, "reduction", dtype, terms)
 
 
 def check_large(r, dtype):

@@ -99,7 +99,8 @@ struct Buffer {
   // that takes a gradient back to this buffer may take it through the activation too (at_preactivation).
   std::shared_ptr<Buffer> preactivation;
   Activation activation = Activation::linear;
-  // Of a gradient: it is already with respect to the preactivation (a loss fused with the activation made it).
+  double alpha = 0;
+  // Of a gradient: it is already with respect to the preactivation.
   bool at_preactivation = false;
 };
 

@@ -58,15 +58,18 @@ RANVIER_INLINE Vec<T> slope([[maybe_unused]] Vec<T> x, [[maybe_unused]] Vec<T> y
   }
 }
 
-// Every activation with a value for each element (softmax works on rows and has kernels of its own).
-#define RANVIER_EACH_ACTIVATION(CASE) \
-  CASE(linear)                        \
-  CASE(relu)                          \
-  CASE(leaky_relu)                    \
-  CASE(sigmoid)                       \
-  CASE(tanh)                          \
-  CASE(elu)                           \
-  CASE(selu) CASE(softplus) CASE(exponential) CASE(hard_sigmoid) CASE(cap) CASE(gelu) CASE(gelu_tanh) CASE(silu)
+// Every activation with a value for each element (softmax works on rows and has kernels of its own); first those whose
+// slope the output tells.
+#define RANVIER_EACH_ACTIVATION_BY_OUTPUT(CASE) \
+  CASE(linear)                                  \
+  CASE(relu)                                    \
+  CASE(leaky_relu)                              \
+  CASE(sigmoid) CASE(tanh) CASE(elu) CASE(selu) CASE(softplus) CASE(exponential) CASE(hard_sigmoid) CASE(cap)
+#define RANVIER_EACH_ACTIVATION(CASE)     \
+  RANVIER_EACH_ACTIVATION_BY_OUTPUT(CASE) \
+  CASE(gelu)                              \
+  CASE(gelu_tanh)                         \
+  CASE(silu)
 
 // y[0..n) = f(x[0..n)); x may be y.
 template <class T, Activation f>

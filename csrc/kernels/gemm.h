@@ -432,7 +432,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           if (last && g.through) {
             const T* y = static_cast<const T*>(g.through) + row * g.n + column;
             for (int64_t r = 0; r < rows; ++r) {
-              backward_row<T>(g.through_activation, t.c + r * g.n, t.c + r * g.n, y + r * g.n, columns, 0.0);
+              backward_row<T>(g.through_activation, t.c + r * g.n, t.c + r * g.n, y + r * g.n, columns,
+                              g.through_alpha);
             }
           }
         }

@@ -129,7 +129,8 @@ struct MatmulArgs {
   // c times f' of this activation's output: where c is the gradient of what a layer below made, that layer's dz. Null:
   // c.
   const void* through = nullptr;                       // T (m, n), its output
-  Activation through_activation = Activation::linear;  // one whose derivative needs neither input nor alpha
+  Activation through_activation = Activation::linear;  // one whose derivative follows from its output
+  double through_alpha = 0;
   // So many products, whose operands lie so many elements apart.
   int64_t batches = 1, c_batch = 0, a_batch = 0, b_batch = 0;
   // Where a is a batch that lies in the user's array still: its rows, from the feed's place on. Null: a and a_row.
@@ -587,14 +588,18 @@ struct PoolArgs {
   bool wide;
 };
 
-// dx = the sum over all windows that a pixel is in: of dy where it was the largest, of dy / count for the mean.
-// Chunks: one row of dx.
+// dx = the sum over all windows that a pixel is in: of dy where it was the largest, of dy / count for the mean. Where x
+// is an activation's output, times f' there: dx is then what the layer below calls dz. Chunks: one row of dx.
 struct PoolBackwardArgs {
   void* dx;           // T (batch, height, width, channels)
   const void* dy;     // T (batch, out_height, out_width, channels)
   const void* where;  // as dy; as in PoolArgs
+  const void* kept;   // the activation's outputs: of the largest y, as dy; for the mean x, as dx; not read if linear
   PoolGeometry g;
   bool wide;
+  bool past;              // no cache holds dx, whose pixels begin and end with cache lines
+  Activation activation;  // one whose derivative follows from its output
+  double alpha;
 };
 
 // --- batch normalization ---------------------------------------------------------------------------------------------

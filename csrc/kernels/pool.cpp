@@ -2,8 +2,8 @@
 //
 // Backward gathers: each pixel of dx adds up what the windows that hold it send back, in their order, so chunks write
 // disjoint rows also where windows overlap.
+#include "kernels/activate.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -132,62 +132,99 @@ void average_pool(const PoolArgs& a, int64_t begin, int64_t end) {
   });
 }
 
-// dx of each pixel of some rows is the sum of term(output, oh, ow, i, j, c, k) over the windows that hold it: pixel i,
-// j of the image, channels c to c + k.
-template <class T, class Term>
-RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int64_t end, Term term) {
+// dx of each pixel of some rows is the sum of what the windows send back that hold it, times the slope of f. add(total,
+// output, out, oh, ow, i, j, k) adds the share of one window to that of pixel i, j of the image, k channels from `out`
+// on; `output` begins as before(offset in x, k) and is what f gave there.
+template <class T, Activation f, class Before, class Add>
+RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int64_t end, Before before, Add add) {
   const PoolGeometry& g = a.g;
   T* dx = static_cast<T*>(a.dx);
+  const T alpha = static_cast<T>(a.alpha);
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = row / g.height, i = row - image * g.height;
     const Span rows = windows(i, g.stride_height, g.pad_top, g.pool_height, g.out_height);
+    Span columns = {0, 0};
     for (int64_t j = 0; j < g.width; ++j) {
-      const Span columns = windows(j, g.stride_width, g.pad_left, g.pool_width, g.out_width);
+      const int64_t at = j + g.pad_left;
+      while (columns.begin * g.stride_width + g.pool_width <= at) ++columns.begin;
+      while (columns.end < g.out_width && columns.end * g.stride_width <= at) ++columns.end;
       for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
-        Vec<T> total = {};
+        const int64_t pixel = (row * g.width + j) * g.channels + c;
+        Vec<T> total = {}, output = before(pixel, k);
         for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
           for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
-            const int64_t out = ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c;
-            total += term(out, oh, ow, i, j, k);
+            add(total, output, ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c, oh, ow, i, j, k);
           }
         }
-        store_lanes(dx + (row * g.width + j) * g.channels + c, total, k);
+        const Vec<T> v = f == Activation::linear ? total : total * slope<T, f>(output, output, alpha);
+        a.past ? store_past(dx + pixel, v) : store_lanes(dx + pixel, v, k);
       });
     }
   }
+  if (a.past) finish_stores_past();
 }
 
-template <class T, class I>
+template <class T, Activation f>
 void max_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
   const T* dy = static_cast<const T*>(a.dy);
-  const I* where = static_cast<const I*>(a.where);
-  gather_windows<T>(a, begin, end,
-                    [&](int64_t out, int64_t oh, int64_t ow, int64_t i, int64_t j, int64_t k)
-                        __attribute__((always_inline)) {
-                          const int64_t kh = i + g.pad_top - oh * g.stride_height;
-                          const int64_t kw = j + g.pad_left - ow * g.stride_width;
-                          const IVec<T> at = load_places<T>(where + out, k);
-                          return at == splat_place<T>(kh * g.pool_width + kw) ? load_lanes(dy + out, k) : Vec<T>{};
-                        });
+  const T* y = static_cast<const T*>(a.kept);
+  gather_windows<T, f>(
+      a, begin, end, [](int64_t, int64_t) __attribute__((always_inline)) { return Vec<T>{}; },
+      [&](Vec<T>& total, Vec<T>& output, int64_t out, int64_t oh, int64_t ow, int64_t i, int64_t j, int64_t k)
+          __attribute__((always_inline)) {
+            const int64_t kh = i + g.pad_top - oh * g.stride_height;
+            const int64_t kw = j + g.pad_left - ow * g.stride_width;
+            const IVec<T> at = a.wide ? load_places<T>(static_cast<const int32_t*>(a.where) + out, k)
+                                      : load_places<T>(static_cast<const uint8_t*>(a.where) + out, k);
+            const IVec<T> here = at == splat_place<T>(kh * g.pool_width + kw);
+            total += here ? load_lanes(dy + out, k) : Vec<T>{};
+            if constexpr (f != Activation::linear) output = here ? load_lanes(y + out, k) : output;
+          });
 }
 template <class T>
 void max_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
-  a.wide ? max_backward<T, int32_t>(a, begin, end) : max_backward<T, uint8_t>(a, begin, end);
+  switch (a.activation) {
+#define CASE(name)       \
+  case Activation::name: \
+    return max_backward<T, Activation::name>(a, begin, end);
+    RANVIER_EACH_ACTIVATION_BY_OUTPUT(CASE)
+#undef CASE
+    default:
+      return;
+  }
 }
 
-template <class T>
-void average_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+template <class T, Activation f>
+void average_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
   const T* dy = static_cast<const T*>(a.dy);
-  gather_windows<T>(a, begin, end,
-                    [&](int64_t out, int64_t oh, int64_t ow, int64_t, int64_t, int64_t k)
-                        __attribute__((always_inline)) {
-                          const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
-                          const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
-                          const int64_t count = (rows.end - rows.begin) * (columns.end - columns.begin);
-                          return load_lanes(dy + out, k) * (T(1) / static_cast<T>(count));
-                        });
+  const T* x = static_cast<const T*>(a.kept);
+  gather_windows<T, f>(
+      a, begin, end,
+      [=](int64_t pixel, int64_t k) __attribute__((always_inline)) {
+        if constexpr (f == Activation::linear) return Vec<T>{};
+        return load_lanes(x + pixel, k);
+      },
+      [&](Vec<T>& total, Vec<T>&, int64_t out, int64_t oh, int64_t ow, int64_t, int64_t, int64_t k)
+          __attribute__((always_inline)) {
+            const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
+            const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
+            const int64_t count = (rows.end - rows.begin) * (columns.end - columns.begin);
+            total += load_lanes(dy + out, k) * (T(1) / static_cast<T>(count));
+          });
+}
+template <class T>
+void average_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  switch (a.activation) {
+#define CASE(name)       \
+  case Activation::name: \
+    return average_backward<T, Activation::name>(a, begin, end);
+    RANVIER_EACH_ACTIVATION_BY_OUTPUT(CASE)
+#undef CASE
+    default:
+      return;
+  }
 }
 
 }  // namespace

@@ -45,6 +45,7 @@ py::object activation(const char* op, py::handle x_, Activation f, py::handle al
       y.buffer->preactivation = x.object.cast<std::shared_ptr<Buffer>>();
       y.buffer->activation = f;
     }
+    if (y.data != x.data) mark_activation(y, f, alpha_from(alpha, f));
   }
   return y.object;
 }
@@ -64,7 +65,11 @@ py::object activation_backward(const char* op, py::handle dy_, py::handle x_, py
   }
   const Tensor& kept = x ? x : y;
   if (kept.constant()) return py::none();
-  if (dy.buffer && dy.buffer->at_preactivation) return dy.object;  // the loss has been through f already
+  if (dy.buffer && dy.buffer->at_preactivation) {  // it has been through f already: a gradient of x as any other
+    const auto dx = std::make_shared<Buffer>(*dy.buffer);
+    dx->at_preactivation = false;
+    return py::cast(dx);
+  }
   Tensor dx = result(out, dy, dy.shape, op);
   if (dx.data != dy.data) refuse_overlap(dx, dy, op, "dy");
   if (dx.data != kept.data) refuse_overlap(dx, kept, op, x ? "x" : "y");
@@ -93,6 +98,19 @@ double alpha_from(py::handle alpha, Activation f) {
 
 bool needs_input(Activation f) {
   return f == Activation::gelu || f == Activation::gelu_tanh || f == Activation::silu;
+}
+
+void mark_activation(const Tensor& y, Activation f, double alpha) {
+  if (!y.buffer || needs_input(f) || f == Activation::softmax) return;
+  y.buffer->activation = f;
+  y.buffer->alpha = alpha;
+}
+
+bool goes_through(const Tensor& x, const Tensor& dx) {
+  if (!x.buffer || !dx.buffer) return false;
+  const Activation f = x.buffer->activation;
+  dx.buffer->at_preactivation = f != Activation::linear && f != Activation::softmax && !needs_input(f);
+  return dx.buffer->at_preactivation;
 }
 
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha) {

@@ -391,6 +391,7 @@ py::object forward(const Face& face, py::handle x_, py::handle w_, py::handle b_
   const bool separate = needs_input(f) || f == Activation::softmax;
   if (!separate) {
     forward_of(face, y, o, f, alpha);
+    mark_activation(y, f, alpha);
   } else if (!y.buffer) {
     forward_of(face, y, o, Activation::linear, 0);
     run_activation(y, y, f, alpha);

@@ -221,7 +221,7 @@ void add_to_gradient(py::handle variable_, py::handle value_) {
       {writes(slot.tensor), reads(value)});
 }
 
-// The sum of two gradients of y. One that a fused loss took at y's preactivation can only be added there, so the
+// The sum of two gradients of y. One that is at y's preactivation already can only be added there, so the
 // other is taken through the activation first.
 py::object add_gradients(py::handle y_, py::handle a_, py::handle b_) {
   const Tensor y = read_float(y_, "add", "y");
@@ -229,7 +229,7 @@ py::object add_gradients(py::handle y_, py::handle a_, py::handle b_) {
   if (a.buffer->at_preactivation != b.buffer->at_preactivation) {
     Tensor& plain = a.buffer->at_preactivation ? b : a;
     const Tensor through = scratch(y.dtype, y.shape);
-    run_activation_backward(through, plain, Tensor(), y, y.buffer->activation, 0);
+    run_activation_backward(through, plain, Tensor(), y, y.buffer->activation, y.buffer->alpha);
     through.buffer->at_preactivation = true;
     plain = through;
   }

@@ -86,12 +86,6 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op, b
   return o;
 }
 
-// Whether its derivative follows from its output and nothing else.
-bool needs_output_alone(Activation f) {
-  return f == Activation::relu || f == Activation::sigmoid || f == Activation::tanh || f == Activation::selu ||
-         f == Activation::softplus || f == Activation::exponential || f == Activation::hard_sigmoid;
-}
-
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
   MatmulArgs args{
       y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f, alpha,
@@ -123,7 +117,7 @@ py::object dense(py::handle x_, py::handle w_, py::handle b_, py::handle activat
   const bool separate = needs_input(f) || f == Activation::softmax;
   if (!separate) {
     product(y, o, f, alpha);
-    if (y.buffer && needs_output_alone(f)) y.buffer->activation = f;
+    mark_activation(y, f, alpha);
   } else if (!y.buffer) {
     product(y, o, Activation::linear, 0);
     run_activation(y, y, f, alpha);
@@ -186,15 +180,15 @@ void bias_gradient(const GradientSlot& db, const Operands& o, const Tensor& dz) 
       chunks_of(o.outputs, kColumns), static_cast<double>(dz.size()) * 0.2, {writes(db.tensor), reads(dz)});
 }
 
-// dx = dz w^T. Where x is the output of a dense layer's activation, dx is taken through that as well, tile by tile.
+// dx = dz w^T. Where x is an activation's output, dx is taken through that as well, tile by tile.
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
   MatmulArgs args{dx.data,   dz.data, o.w.data,           nullptr, o.rows, o.inputs, o.outputs,
                   o.outputs, 1,       Activation::linear, 0,       false,  false,    nullptr};
   args.transposed = true;
-  if (dx.buffer && o.x.buffer && needs_output_alone(o.x.buffer->activation)) {
+  if (goes_through(o.x, dx)) {
     args.through = o.x.data;
     args.through_activation = o.x.buffer->activation;
-    dx.buffer->at_preactivation = true;
+    args.through_alpha = o.x.buffer->alpha;
     return matmul(dx, dz, o.w, o.x, args);
   }
   matmul(dx, dz, o.w, Tensor(), args);

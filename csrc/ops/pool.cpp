@@ -130,13 +130,21 @@ py::object average_pool(py::handle x_, py::handle pool_size, py::handle strides,
   return y.object;
 }
 
-// Of x only the shape is used.
-py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, py::handle x_, py::handle where_,
-                    const Options& options, py::handle out) {
+// Whether to write past the caches: see PoolBackwardArgs.
+bool goes_past(const Tensor& dx) {
+  constexpr int64_t kLarge = 32 << 20, kLine = 64;
+  const bool lines =
+      dx.columns() * bytes_of(dx.dtype) % kLine == 0 && reinterpret_cast<uintptr_t>(dx.data) % kLine == 0;
+  return lines && dx.bytes() >= kLarge;
+}
+
+// Of x only the shape is used, unless it is an activation's output; for the largest y tells as much in fewer bytes.
+py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, py::handle x_, py::handle y_,
+                    py::handle where_, const Options& options, py::handle out) {
   const Operands o = operands(op, x_, options);
   const Tensor dy = read_like(dy_, o.x, op, "dy");
   require_shape(dy, o.y_shape, op, "dy", "the output has");
-  Tensor where;
+  Tensor where, y;
   if (!where_.is_none()) {
     where = read(where_, op, "where");
     if (where.dtype != places(o)) {
@@ -145,11 +153,22 @@ py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, p
     }
     require_shape(where, o.y_shape, op, "where", "the output has");
   }
+  if (!y_.is_none()) {
+    y = read_like(y_, o.x, op, "y");
+    require_shape(y, o.y_shape, op, "y", "the output has");
+  }
   const Tensor dx = result(out, o.x, o.x.shape, op);
   refuse_overlap(dx, dy, op, "dy");
   refuse_overlap(dx, where, op, "where");
-  run(kernel, dy.dtype, PoolBackwardArgs{dx.data, dy.data, where.data, o.g, o.wide}, o.g.batch * o.g.height, cost_of(o),
-      {writes(dx), reads(dy), reads(where)});
+  PoolBackwardArgs args{dx.data, dy.data, where.data, nullptr, o.g, o.wide, goes_past(dx), Activation::linear, 0};
+  Tensor kept;
+  if ((!where || y) && goes_through(o.x, dx)) {
+    kept = where ? y : o.x;
+    args.kept = kept.data;
+    args.activation = o.x.buffer->activation;
+    args.alpha = o.x.buffer->alpha;
+  }
+  run(kernel, dy.dtype, args, o.g.batch * o.g.height, cost_of(o), {writes(dx), reads(dy), reads(where), reads(kept)});
   return dx.object;
 }
 
@@ -157,17 +176,17 @@ py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, p
 
 void register_pool(py::module_& m) {
   m.def("max_pool", max_pool);
-  m.def("max_pool_backward", [](py::handle dy, py::handle x, py::handle where, py::handle pool_size, py::handle strides,
-                                py::handle padding, py::handle out) {
+  m.def("max_pool_backward", [](py::handle dy, py::handle x, py::handle y, py::handle where, py::handle pool_size,
+                                py::handle strides, py::handle padding, py::handle out) {
     if (where.is_none()) type_error("max_pool_backward", "where must be what max_pool returned with argmax=True");
-    return backward("max_pool_backward", engine::kernels().max_pool_backward, dy, x, where,
+    return backward("max_pool_backward", engine::kernels().max_pool_backward, dy, x, y, where,
                     {pool_size, strides, padding}, out);
   });
   m.def("average_pool", average_pool);
   m.def("average_pool_backward",
         [](py::handle dy, py::handle x, py::handle pool_size, py::handle strides, py::handle padding, py::handle out) {
           return backward("average_pool_backward", engine::kernels().average_pool_backward, dy, x, py::none(),
-                          {pool_size, strides, padding}, out);
+                          py::none(), {pool_size, strides, padding}, out);
         });
 }
 

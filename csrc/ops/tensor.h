@@ -123,6 +123,11 @@ Activation activation_from(py::handle name, const char* op);
 double alpha_from(py::handle alpha, Activation activation);
 bool needs_input(Activation activation);  // its derivative cannot be told from its output
 
+// y is f's output: whoever takes a gradient back to it may take it through f as well, if y alone tells the slope.
+void mark_activation(const Tensor& y, Activation f, double alpha);
+// Whether a gradient of x is taken through the activation (x.buffer's) whose output x is; then it is marked so.
+bool goes_through(const Tensor& x, const Tensor& dx);
+
 // Shared by dense and activation: y = f(x), and dx = dy f'.
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha);
 void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& y, Activation f,

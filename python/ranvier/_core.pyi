@@ -473,6 +473,7 @@ def max_pool(
 def max_pool_backward(
     dy: _Tensor,
     x: _Tensor,
+    y: _Tensor | None,
     where: _Tensor,
     pool_size: _Sizes,
     strides: _Sizes | None,

@@ -1114,6 +1114,7 @@ def max_pool_backward(
     strides: Sizes | None = None,
     padding: str = "valid",
     *,
+    y: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """dx of `max_pool`: each dy goes to the largest of its window.
@@ -1122,12 +1123,14 @@ def max_pool_backward(
         dy: gradient of the output, of its shape.
         x, pool_size, strides, padding: as given to `max_pool`; of x only the shape is used.
         where: as `max_pool` returned it.
+        y: the output, for layers: where x is an activation's output, dx is taken through that in
+            the same pass, because y tells the slope.
         out: where to write dx; must not share memory with dy.
 
     Returns:
         dx, of x's shape.
     """
-    return _core.max_pool_backward(dy, x, where, pool_size, strides, padding, out)
+    return _core.max_pool_backward(dy, x, y, where, pool_size, strides, padding, out)
 
 
 def average_pool(

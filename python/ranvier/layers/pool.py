@@ -77,7 +77,7 @@ def _max_pool(x, pool_size, strides, padding):
     if x.constant:
         return ops.max_pool(x, *window), lambda dy: None
     y, where = ops.max_pool(x, *window, argmax=True)
-    return y, lambda dy: ops.max_pool_backward(dy, x, where, *window)
+    return y, lambda dy: ops.max_pool_backward(dy, x, where, *window, y=y)
 
 
 def _average_pool(x, pool_size, strides, padding):
