@@ -48,6 +48,9 @@ CONV_CASES = (
     ((2, 6, 7, 33), (3, 3, 1, 33), {"groups": 33, "padding": "same"}),
     ((2, 7, 6, 17), (3, 3, 1, 34), {"groups": 17, "padding": "same", "strides": 2}),
     ((1, 1, 300, 16), (1, 9, 16, 17), {"padding": "same"}),
+    ((1, 1, 900, 1), (1, 31, 1, 300), {"padding": "same"}),  # few channels, in blocks of columns
+    ((2, 21, 401, 3), (4, 5, 3, 37), {"padding": "same", "strides": (2, 3)}),
+    ((3, 40, 29, 8), (3, 3, 8, 100), {"padding": ((0, 2), (2, 0))}),
 )
 
 # shapes of one parameter array, for optimizers
@@ -90,6 +93,7 @@ TIER_CONV_CASES = (
     ((1, 7, 9, 33), (3, 3, 1, 33), {"padding": "same", "groups": 33}),
     ((3, 6, 7, 16), (1, 1, 16, 31), {}),
     ((1, 9, 9, 4), (3, 2, 2, 6), {"groups": 2, "dilation": 2}),
+    ((2, 11, 37, 3), (5, 4, 3, 17), {"padding": "same", "strides": (2, 3)}),
     ((2, 33, 31, 19), (3, 3, 19, 37), {"padding": "same"}),  # split among threads
     ((1, 10, 6, 66), (3, 3, 66, 70), {"padding": ((1, 2), (2, 0))}),
 )

@@ -6,7 +6,8 @@
 //   y    a tile is some pixels by two vectors of filters. Its sums run over kh, and there over kw and c at once, which
 //        lie one after the other in x; w is packed in panels in the same order.
 //   dx   with a stride of 1 the same with w turned over. With strides, the pixels of dx that share a remainder (a
-//        phase) see every stride-th tap only: each phase is such a convolution with a kernel of its own.
+//        phase) see every stride-th tap only: each phase is such a convolution with a kernel of its own. Of few
+//        channels it is computed in another way, see below.
 //   dw   a tile is some channels of one tap by two vectors of filters, and its sums run over the pixels.
 // Zeros around the image are never multiplied: pixels that see the same taps are taken together (spans).
 #include "kernels/correlation.h"
@@ -99,7 +100,7 @@ void correlate(Correlation<T>& c, Range rows, Range columns) {
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) { correlate_span(c, height, width); });
 }
 
-// --- forward and input gradient --------------------------------------------------------------------------------------
+// --- forward ---------------------------------------------------------------------------------------------------------
 
 // How the pixels of one image are cut into blocks, and the panels into parts where there are few blocks.
 struct ConvBlocks {
@@ -189,10 +190,145 @@ RANVIER_INLINE ConvBlocks back_blocks(const ConvGeometry& g) {
                      panels_of<T>(g.channels, g.groups), g.filters * static_cast<int64_t>(sizeof(T)));
 }
 
+// --- input gradient of few channels ----------------------------------------------------------------------------------
+
+// Vectors of channels would be almost empty. These are of pixels: a block of dy is turned into panels, some pixels of a
+// row by all filters, and a tile is some pairs (kw, c) by such a panel, its sums over kh and the filters:
+//   q[kw, c, ow] = sum of w[kh, kw, c, f] dy[oh, ow, f],   dx[ih, iw, c] = sum of q[kw, c, ow] over the taps kw
+// So dx is a sum of a few lines of q, shifted, and w is read as it is.
+template <class T>
+constexpr int64_t kThinBlock = (256 << 10) / static_cast<int64_t>(sizeof(T));  // elements of dy
+constexpr int64_t kThinDepth = 512;   // rows of dy that a row of dx sees, times filters: at most
+constexpr int64_t kThinLines = 64;    // pairs (kw, c), or (column's remainder, c)
+constexpr int64_t kThinPixels = 256;  // of a row of a block
+constexpr int64_t kThinLine = kThinPixels + 64 / sizeof(float);  // vectors are read beyond the last pixel
+
+RANVIER_INLINE int64_t lines_seen(const ConvGeometry& g) {
+  return (g.kernel_height - 1) / g.stride_height + 1;
+}
+RANVIER_INLINE bool is_thin(const ConvGeometry& g) {
+  return g.groups == 1 && g.channels <= 8 && g.kernel_width > 1 && g.dilation_height == 1 && g.dilation_width == 1 &&
+         g.kernel_width * g.channels <= kThinLines && g.stride_width * g.channels <= kThinLines &&
+         lines_seen(g) * g.filters <= kThinDepth;
+}
+
+// The outputs that see the inputs [begin, end), those outside the image too: n inputs are seen by (n + kernel - 2) /
+// stride + 1 at most.
+RANVIER_INLINE Range readers_of(const Axis& a, Range inputs) {
+  return {ceil_of(inputs.begin + a.pad - a.kernel + 1, a.stride), floor_of(inputs.end - 1 + a.pad, a.stride) + 1};
+}
+RANVIER_INLINE Range within(Range r, int64_t size) {
+  const int64_t begin = clip(r.begin, 0, size);
+  return {begin, clip(r.end, begin, size)};
+}
+
+template <class T>
+RANVIER_INLINE ConvBlocks thin_blocks(const ConvGeometry& g) {
+  constexpr int64_t kFew = 16;
+  const auto inputs_of = [](int64_t outputs, int64_t stride, int64_t kernel)
+                             __attribute__((always_inline)) { return outputs * stride - kernel + 1; };
+  const int64_t most = clip(kThinBlock<T> / (lines_seen(g) * g.filters), kPanel<T>, kThinPixels);
+  ConvBlocks b;
+  b.across = chunks_of(g.width, inputs_of(most / kPanel<T> * kPanel<T>, g.stride_width, g.kernel_width));
+  const int64_t seen = (chunks_of(g.width, b.across) + g.kernel_width - 2) / g.stride_width + 1;
+  const int64_t pixels = chunks_of(seen < g.out_width ? seen : g.out_width, kPanel<T>) * kPanel<T>;
+  const int64_t rows = inputs_of(kThinBlock<T> / (pixels * g.filters), g.stride_height, g.kernel_height);
+  const int64_t images = g.batch > 0 ? g.batch : 1;
+  b.down = clip(chunks_of(kFew, images * b.across), chunks_of(g.height, rows), g.height);
+  b.panel_parts = 1;
+  b.chunks = g.batch * b.down * b.across;
+  return b;
+}
+
+template <class T>
+void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const ConvBlocks blocks = thin_blocks<T>(g);
+  const Axis down = down_of(g), across = across_of(g);
+  const int64_t lines = g.kernel_width * g.channels, streams = g.stride_width * g.channels;
+  const int64_t tiles = chunks_of(lines, kRows), panel_size = g.filters * kPanel<T>;
+  const T* const w = static_cast<const T*>(a.w);
+  const T* const bias = static_cast<const T*>(a.bias);
+  alignas(64) T turned[kThinBlock<T>];
+  alignas(64) T q[kThinLines * kThinLine];
+  alignas(64) T sums[kThinLines * kThinLine];
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const ConvBlock block = conv_block(blocks, chunk, g.height, g.width);
+    const Range all = readers_of(across, block.columns), columns = within(all, g.out_width);
+    const Range rows = within(readers_of(down, block.rows), g.out_height);
+    const int64_t panels = chunks_of(columns.size(), kPanel<T>);
+    const auto width_of = [&](int64_t panel) __attribute__((always_inline)) {
+      const int64_t left = columns.size() - panel * kPanel<T>;
+      return left < kPanel<T> ? left : kPanel<T>;
+    };
+    for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
+      const int64_t pixel = (block.image * g.out_height + oh) * g.out_width + columns.begin;
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        pack_panel(turned + ((oh - rows.begin) * panels + panel) * panel_size,
+                   static_cast<const T*>(a.dy) + (pixel + panel * kPanel<T>)*g.filters, g.filters, width_of(panel),
+                   g.filters, true);
+      }
+    }
+    for_lanes<T>(0, lines * kThinLine,
+                 [&](int64_t i, int64_t) __attribute__((always_inline)) { store(q + i, Vec<T>{}); });
+
+    Tile<T> t;
+    t.bias = nullptr;
+    t.relu = false;
+    t.go_on = false;
+    t.a_row = g.filters;
+    t.a_column = 1;
+    t.b_row = kPanel<T>;
+    t.c_row = kThinLine;
+    t.depth = g.filters;
+    const int64_t width = block.columns.size();
+    for (int64_t ih = block.rows.begin; ih < block.rows.end; ++ih) {
+      // tap kh + i * stride reads row oh - i
+      const int64_t oh = (ih + down.pad) / down.stride, kh = (ih + down.pad) % down.stride;
+      const int64_t first = oh < rows.end ? 0 : oh - rows.end + 1, seen = chunks_of(down.kernel - kh, down.stride);
+      const int64_t last = oh - rows.begin + 1 < seen ? oh - rows.begin + 1 : seen;
+      t.runs = {1, last - first, 0, down.stride * lines * g.filters, 0, -panels * panel_size};
+      for (int64_t panel = 0; panel < panels; ++panel) {
+        const int64_t vectors = chunks_of(width_of(panel), kLanes<T>);
+        t.lanes = width_of(panel) - (vectors - 1) * kLanes<T>;
+        t.b = turned + ((oh - first - rows.begin) * panels + panel) * panel_size;
+        for (int64_t i = 0; i < tiles; ++i) {
+          const Range some = part(lines, i, tiles);
+          t.a = w + ((kh + first * down.stride) * lines + some.begin) * g.filters;
+          t.c = q + some.begin * kThinLine + columns.begin - all.begin + panel * kPanel<T>;
+          tile_of_runs<T>(some.size(), vectors, t, true);
+        }
+      }
+      T* const dx =
+          static_cast<T*>(a.dx) + ((block.image * g.height + ih) * g.width + block.columns.begin) * g.channels;
+      for (int64_t i = 0; i < streams; ++i) {
+        // of columns iw + j * stride: tap kw + k * stride reads output ow + j - k
+        const int64_t column = i / g.channels, c = i % g.channels, iw = block.columns.begin + column;
+        const int64_t ow = (iw + across.pad) / across.stride, kw = (iw + across.pad) % across.stride;
+        const int64_t taps = chunks_of(across.kernel - kw, across.stride);
+        const int64_t count = chunks_of(width - column, across.stride);
+        const T* const from = q + (kw * g.channels + c) * kThinLine + ow - all.begin;
+        T* const to = streams == 1 ? dx : sums + i * kThinLine;
+        for_lanes<T>(0, count, [&](int64_t j, int64_t k) __attribute__((always_inline)) {
+          Vec<T> sum = splat<T>(bias ? bias[c] : T(0));
+          for (int64_t tap = 0; tap < taps; ++tap) sum += load(from + tap * (streams * kThinLine - 1) + j);
+          store_lanes(to + j, sum, k);
+        });
+        if (streams == 1) continue;
+        for (int64_t j = 0; j < count; ++j) dx[j * streams + i] = to[j];
+      }
+      if (a.activation != Activation::linear) apply_row<T>(a.activation, dx, dx, width * g.channels, a.alpha);
+    }
+  }
+}
+
+// --- input gradient --------------------------------------------------------------------------------------------------
+
 // Blocks are of j, in each phase.
 template <class T>
 void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
+  if (is_thin(g)) return thin_input_gradient<T>(a, begin, end);
   const ConvBlocks blocks = back_blocks<T>(g);
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
   const int64_t panels = chunks_of(channels, kPanel<T>);  // of a group
@@ -458,10 +594,10 @@ ConvPlan conv_plan(const ConvGeometry& g) {
   ConvPlan p;
   p.packed = panels * taps * channels * kPanel<T>;
   p.pack_chunks = panels * taps;
-  p.packed_back = panels_back * taps * filters * kPanel<T>;
+  p.packed_back = is_thin(g) ? 0 : panels_back * taps * filters * kPanel<T>;
   p.pack_back_chunks = panels_back * taps;
   p.chunks = forward_blocks<T>(g).chunks;
-  p.back_chunks = back_blocks<T>(g).chunks;
+  p.back_chunks = is_thin(g) ? thin_blocks<T>(g).chunks : back_blocks<T>(g).chunks;
   p.splits = gradient.splits;
   p.gradient_chunks = gradient.tiles * gradient.splits;
   return p;

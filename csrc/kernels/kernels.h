@@ -391,7 +391,7 @@ struct ConvGeometry {
 // How the kernels below cut a convolution, by its shapes alone.
 struct ConvPlan {
   int64_t packed, pack_chunks;            // elements of w in panels, for conv
-  int64_t packed_back, pack_back_chunks;  // and for conv_input_gradient
+  int64_t packed_back, pack_back_chunks;  // and for conv_input_gradient; 0: it takes w as it is
   int64_t chunks, back_chunks;            // of conv and conv_input_gradient
   int64_t splits, gradient_chunks;        // of conv_kernel_gradient
 };
@@ -420,7 +420,7 @@ struct ConvArgs {
 struct ConvInputGradientArgs {
   void* dx;          // T (batch, height, width, channels)
   const void* dy;    // T (batch, out_height, out_width, filters)
-  const void* w;     // in panels
+  const void* w;     // in panels, or as it is
   const void* bias;  // T (channels) or null
   ConvGeometry g;
   Activation activation;  // any but softmax

@@ -321,7 +321,7 @@ void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Te
                ConvInputGradientArgs{dx.data, turned.data, weights.data, b ? b.data : nullptr, g, f, alpha},
                plan.back_chunks, cost_of(dy, g));
   }
-  const Tensor panels = packed(w, g, plan, true);
+  const Tensor panels = plan.packed_back ? packed(w, g, plan, true) : w;
   run(engine::kernels().conv_input_gradient, dy.dtype,
       ConvInputGradientArgs{dx.data, dy.data, panels.data, b ? b.data : nullptr, g, f, alpha}, plan.back_chunks,
       cost_of(dy, g));
