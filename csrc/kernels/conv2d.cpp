@@ -464,16 +464,18 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
   const Axis down = down_of(g), across = across_of(g);
   const T* const x = static_cast<const T*>(a.x);
   const T* const dy = static_cast<const T*>(a.dy);
-  const auto line_of = [&](const PixelBlock& b, int64_t row) __attribute__((always_inline)) {
-    return dy + (b.image * g.out_height + row) * g.out_width * g.filters;
+  const auto dy_at = [&](int64_t image, int64_t row, int64_t column) __attribute__((always_inline)) {
+    return dy + ((image * g.out_height + row) * g.out_width + column) * g.filters;
   };
-  const auto x_line_of = [&](const PixelBlock& b, int64_t row) __attribute__((always_inline)) {
-    return x + (b.image * g.height + row * down.stride - down.pad) * g.width * g.channels;
+  const auto x_at = [&](int64_t image, int64_t row, int64_t column) __attribute__((always_inline)) {
+    return x + ((image * g.height + row * down.stride - down.pad) * g.width + column * across.stride - across.pad) *
+                   g.channels;
   };
-  const int64_t last = next.images - 1;
-  Ahead<T> next_dy = {line_of(next, next.rows.begin), line_of(next, last * g.out_height + next.rows.end)};
-  Ahead<T> next_x = {x_line_of(next, next.rows.begin), x_line_of(next, next.rows.end)};
-  if (last > 0) next_x.end += last * g.height * g.width * g.channels;
+  const int64_t last = next.image + next.images - 1;
+  Ahead<T> next_dy = {dy_at(next.image, next.rows.begin, next.columns.begin),
+                      dy_at(last, next.rows.end - 1, next.columns.end)};
+  Ahead<T> next_x = {x_at(next.image, next.rows.begin, next.columns.begin),
+                     x_at(last, next.rows.end - 1, next.columns.end)};
   Tile<T> t;
   t.bias = nullptr;
   t.relu = false;
@@ -495,7 +497,7 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
     const auto add = [&](Range ow, Range lanes, int64_t iw) {
       t.c = dw + ((kh * g.kernel_width + kw) * channels + lanes.begin) * g.filters + f;
       t.a = x + ((block.image * g.height + ih) * g.width + iw) * g.channels + group * channels + lanes.begin;
-      t.b = line_of(block, oh.begin) + ow.begin * g.filters + f;
+      t.b = dy_at(block.image, oh.begin, ow.begin) + f;
       t.depth = ow.size();
       t.runs = {block.images,
                 oh.size(),
