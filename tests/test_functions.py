@@ -108,6 +108,8 @@ def arguments(dtype, count):
     )
     corners = [0.0, limits.tiny, limits.max, 0.41421356, 0.6, 0.625, 1.0, 14.5, 38.6, 88.72284]
     corners += [16.635532, 17.32868, 87.33655, 103.9721, 708.3964, 709.7828, 745.13, 36.7368]
+    corners += [0.38330042, 0.11120162, 3.644721, 3.8892803, 4.62, 4.7997546, 9.25]  # worst; seams
+    corners += [(k + 0.5) * 0.37 for k in range(15)] + [k / 8 for k in range(1, 40)]
     corners += [k * np.log(2) / 2 for k in range(1, 60)] + [k * np.pi / 4 for k in range(1, 60)]
     near = np.array(corners, dtype)
     for _ in range(3):
@@ -163,7 +165,7 @@ ENDS = {  # at -inf, -0, 0, inf
     "sigmoid": (0, 0.5, 0.5, 1),
     "softplus": (0, np.log(2), np.log(2), INF),
     "silu": (0, -0.0, 0, INF),
-    "gelu": (0, 0.0, 0, INF),
+    "gelu": (0, -0.0, 0, INF),
     "gelu_tanh": (0, -0.0, 0, INF),
 }
 

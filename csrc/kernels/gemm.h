@@ -219,23 +219,6 @@ void tile_of_runs(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) 
   tile_of_rows<T, 1, kRows, false, true>(rows, t, padded);
 }
 
-// A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
-template <class T>
-RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
-  constexpr int kL = kLanes<T>;
-#pragma GCC unroll 4
-  for (int step = 1; step < kL; step *= 2) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kL; ++i) {
-      if (i & step) continue;
-      const int j = (i + step) % kL;  // i + step, and the compiler sees that it is in bounds
-      const Vec<T> a = row[i], b = row[j];
-      row[i] = exchange<T>(a, b, step, false);
-      row[j] = exchange<T>(a, b, step, true);
-    }
-  }
-}
-
 // A group's rows of A, next to one another.
 template <class T>
 struct Copy {

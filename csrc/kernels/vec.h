@@ -16,6 +16,7 @@
 #endif
 
 #include "kernels/kernels.h"
+#include "kernels/pieces.h"
 
 #define RANVIER_INLINE static inline __attribute__((always_inline))
 
@@ -302,6 +303,23 @@ RANVIER_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
   return smaller(high, x);
 }
 
+// Whether any lane of a mask is set.
+#if defined(__AVX512F__)
+RANVIER_INLINE bool any(IVec<float> mask) {
+  return _mm512_movepi32_mask((__m512i)mask) != 0;
+}
+#elif defined(__AVX2__)
+RANVIER_INLINE bool any(IVec<float> mask) {
+  return _mm256_movemask_ps((__m256)mask) != 0;
+}
+#else
+RANVIER_INLINE bool any(IVec<float> mask) {
+  int64_t halves[2];
+  memcpy(halves, &mask, sizeof halves);
+  return (halves[0] | halves[1]) != 0;
+}
+#endif
+
 // --- reductions ------------------------------------------------------------------------------------------------------
 
 template <int... lane>
@@ -341,6 +359,23 @@ RANVIER_INLINE Vec<T> exchange(Vec<T> a, Vec<T> b, int step, bool high) {
   }
   if constexpr (kLanes<T> > 8) return exchange<T, 8>(a, b, high, All());
   return a;
+}
+
+// A square of a matrix in registers, turned over its diagonal: lane j of row i becomes lane i of row j.
+template <class T>
+RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
+  constexpr int kL = kLanes<T>;
+#pragma GCC unroll 4
+  for (int step = 1; step < kL; step *= 2) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kL; ++i) {
+      if (i & step) continue;
+      const int j = (i + step) % kL;  // i + step, and the compiler sees that it is in bounds
+      const Vec<T> a = row[i], b = row[j];
+      row[i] = exchange<T>(a, b, step, false);
+      row[j] = exchange<T>(a, b, step, true);
+    }
+  }
 }
 
 // Folds n elements in one order on every tier: 64 bytes of running values, then a tree. term(i, k) gives elements
@@ -394,6 +429,86 @@ RANVIER_INLINE T largest(const T* x, int64_t n) {
       [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a < b ? b : (b != b ? b : a); });
 }
 
+// --- functions in pieces (pieces.h) ----------------------------------------------------------------------------------
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+// The columns of the pieces' table: an index picks of each by a permutation.
+template <int width>
+struct Table {
+  alignas(64) float column[width][16];
+};
+template <int width>
+constexpr Table<width> table_of(const Pieces<width>& pieces) {
+  Table<width> y = {};
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < width; ++k) y.column[k][(pieces.first + i) & 15] = pieces.row[i][k];
+  }
+  return y;
+}
+
+template <int width>
+RANVIER_INLINE Vec<float> coefficient(const Table<width>& table, int k, IVec<float> index) {
+  const float* column = table.column[k];
+#if defined(__AVX512F__)
+  return (Vec<float>)_mm512_maskz_permutexvar_ps(0xFFFF, (__m512i)index, _mm512_load_ps(column));
+#else
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(column), (__m256i)index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(column + 8), (__m256i)index);
+  return (Vec<float>)_mm256_blendv_ps(low, high, (__m256)(index << 28));
+#endif
+}
+template <int width>
+RANVIER_INLINE void coefficients(Vec<float> (&c)[width], const Table<width>& table, IVec<float> index) {
+#pragma GCC unroll 16
+  for (int k = 0; k < width; ++k) c[k] = coefficient(table, k, index);
+}
+#else
+// The rows of the pieces' table: each lane reads its own, and four at a time are turned into columns.
+template <int width>
+struct Table {
+  alignas(16) float row[16][(width + 3) / 4 * 4];
+};
+template <int width>
+constexpr Table<width> table_of(const Pieces<width>& pieces) {
+  Table<width> y = {};
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < width; ++k) y.row[(pieces.first + i) & 15][k] = pieces.row[i][k];
+  }
+  return y;
+}
+
+template <int width>
+RANVIER_INLINE void coefficients(Vec<float> (&c)[width], const Table<width>& table, IVec<float> index) {
+  index &= 15;
+#pragma GCC unroll 4
+  for (int k = 0; k < width; k += 4) {
+    Vec<float> square[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; ++l) square[l] = load(table.row[index[l]] + k);
+    transpose_square<float>(square);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      if (k + j < width) c[k + j] = square[j];
+    }
+  }
+}
+#endif
+
+// f(z) = value + slope * d, by the piece whose index stands in the lowest four bits.
+struct Piece {
+  Vec<float> value, slope, d;
+};
+template <int width>
+RANVIER_INLINE Piece piece_at(const Table<width>& table, IVec<float> index, Vec<float> z) {
+  Vec<float> c[width];
+  coefficients(c, table, index);
+  const Vec<float> d = z - c[0];
+  Vec<float> slope = c[width - 1];
+#pragma GCC unroll 16
+  for (int k = width - 2; k > 1; --k) slope = fma(slope, d, c[k]);
+  return {c[1], slope, d};
+}
+
 // --- functions -------------------------------------------------------------------------------------------------------
 //
 // At most 2 units in the last place (ulp) from the true value in float and 4 in double, for every argument, as
@@ -430,12 +545,8 @@ struct Constants<float> {
   static constexpr float kExpHigh = 89.0f, kExpLow = -105.0f, kExpm1Low = -18.0f, kSigmoidHigh = 88.0f;
   // (e^r - 1 - r) / r^2 for |r| <= ln 2 / 2
   static constexpr float kExp[] = {0.5f, 0.166665196f, 0.0416662097f, 0.00836888142f, 0.00139501703f};
-  // erf x / x - 1 in x^2 for |x| <= 1
-  static constexpr float kErf[] = {0.12837916709551259f, -0.37612626f,     0.112835847f,   -0.0268538073f,
-                                   0.00518831937f,       -0.000801012095f, 7.85362645e-05f};
-  // (Phi(x) - 1/2) / x in x^2 for |x| <= kTailLow; (tanh x - x) / x^3 in x^2 for |x| <= 0.625
+  // (Phi(x) - 1/2) / x in x^2 for |x| <= kTailLow
   static constexpr float kCentre[] = {0.398942292f, -0.0664903596f, 0.00997319724f, -0.00118461251f, 0.000106997686f};
-  static constexpr float kTanh[] = {-0.333332837f, 0.133314699f, -0.0537416115f, 0.0206441116f, -0.00570946652f};
   // z Phi(-z) e^(z^2 / 2) in (z - kTailB) / (z + kTailA) for kTailLow <= z <= kTailHigh, where z Phi(-z) is 0
   static constexpr float kTailLow = 0.65f, kTailHigh = 14.5f, kTailA = 4.0f, kTailB = 1.5f;
   static constexpr float kTail[] = {0.308670998f, 0.387055606f,  -0.747045457f,  0.854285479f,  -0.602674425f,
@@ -452,6 +563,7 @@ struct Constants<double> {
                                     0.0083333333333075067,  0.0013888888947007965,  0.00019841269916755366,
                                     2.4801489949680784e-05, 2.7557216838039636e-06, 2.763127777097606e-07,
                                     2.5117697421676893e-08};
+  // erf x / x - 1 in x^2 for |x| <= 1
   static constexpr double kErf[] = {0.12837916709551259,     -0.37612638903183748,    0.11283791670954857,
                                     -0.026866170645072865,   0.0052239776247805462,   -0.00085483269787238437,
                                     0.00012055331036247225,  -1.4925593491760274e-05, 1.6460972583652353e-06,
@@ -530,6 +642,7 @@ RANVIER_INLINE Vec<double> scale_back(Vec<double> y, Vec<double> shifted) {
 // c - 1 + e^r, rounded once, and e^r - 1, for |r| <= ln 2 / 2.
 template <class T>
 RANVIER_INLINE Vec<T> exp_reduced(Vec<T> r, Vec<T> c = splat<T>(T(1))) {
+  if constexpr (!kFused) return c + fma(r * r, polynomial<T>(Constants<T>::kExp, r), r);
   return fma(fma(polynomial<T>(Constants<T>::kExp, r), r, splat<T>(T(1))), r, c);
 }
 template <class T>
@@ -606,17 +719,11 @@ RANVIER_INLINE Vec<double> tanh_of(Vec<double> x) {
   const Vec<double> t = fma(power, expm1_reduced<double>(r), power - 1.0);
   return copysign<double>(t / (t + 2.0), x);
 }
-// tanh|x| = 1 - 2 / (e^(2|x|) + 1), or near 0 a polynomial: fewer roundings. |x| = n ln 2 / 2 + r.
 RANVIER_INLINE Vec<float> tanh_of(Vec<float> x) {
-  using C = Constants<float>;
-  // e^2r, 1.1e-7 from it: here it counts less than half.
-  constexpr float kExp2[] = {1.0f, 2.0f, 4 * 0.499991477f, 8 * 0.166664526f, 16 * 0.0418982431f, 32 * 0.00837497227f};
-  const Vec<float> z = abs<float>(x), bounded = at_most<float>(z, splat<float>(10.0f));
-  const Vec<float> n = fma(bounded, splat<float>(2.88539008f), splat<float>(C::kRound));
-  const Vec<float> r = fma(n - C::kRound, splat<float>(-0.346573590f), bounded);
-  const Vec<float> large = 1.0f - 2.0f / (scale(polynomial<float>(kExp2, r), n) + 1.0f);
-  const Vec<float> x2 = x * x, small = fma(x * x2, polynomial<float>(C::kTanh, x2), x);
-  return copysign<float>(z < 0.625f ? small : large, x);
+  static constexpr Table<7> kTable = table_of(kTanhPieces);
+  const Vec<float> z = at_most<float>(abs<float>(x), splat<float>(9.25f));  // where tanh rounds to 1
+  const Piece y = piece_at(kTable, bits<float>(z + 0.625f) >> 21, z);
+  return copysign<float>(fma(y.slope, y.d, y.value), x);
 }
 template <class T>
 RANVIER_INLINE Vec<T> tanh(Vec<T> x) {
@@ -719,12 +826,37 @@ RANVIER_INLINE Normal<T> normal(Vec<T> x) {
 }
 
 // x Phi(x) = max(x, 0) - z Phi(-z)
+RANVIER_INLINE Vec<double> gelu_of(Vec<double> x) {
+  using C = Constants<double>;
+  const Normal<double> y = normal<double>(x);
+  const Vec<double> first = splat<double>(C::kTail[0]);
+  const Vec<double> tail = scale(fma(first + y.rise, expm1_reduced<double>(y.r), y.rise) + first, y.n);
+  return y.z < C::kTailLow ? x * fma(x, y.centre, splat<double>(0.5)) : at_least<double>(x, Vec<double>{}) - tail;
+}
+// Far below 0 only an exponential keeps the relative error small: z Phi(-z) = e^(-z^2 / 2) times a polynomial in 1 /
+// z^2.
+RANVIER_INLINE Vec<float> gelu_far_below(Vec<float> x) {
+  constexpr float kFar[] = {0.398942292f, -0.398939312f, 1.19524407f, -5.79847145f, 32.3184586f, -119.31472f};
+  const Vec<float> z = at_most<float>(-x, splat<float>(Constants<float>::kTailHigh)), z2 = z * z;
+  const Vec<float> rest = -0.5f * lost_in_product<float>(z, z, z2), rise = without_first<float>(kFar, 1.0f / z2);
+  Vec<float> n;
+  const Vec<float> r = reduce_exponent<float>(-0.5f * z2, n, rest);
+  return -scale(fma(kFar[0] + rise, expm1_reduced<float>(r), rise) + kFar[0], n);
+}
+RANVIER_INLINE Vec<float> gelu_of(Vec<float> x) {
+  static constexpr Table<9> kTable = table_of(kGeluPieces);
+  const Vec<float> z = at_most<float>(abs<float>(x), splat<float>(5.5f));
+  const IVec<float> index = bits<float>(fma(z, splat<float>(1 / 0.37f), splat<float>(Constants<float>::kRound)));
+  const Piece rest = piece_at(kTable, index, z);
+  Vec<float> y = fma(-rest.slope, rest.d, at_least<float>(x, Vec<float>{}) - rest.value);
+  if constexpr (!kFused) y = z < 2.4e-38f ? 0.5f * x : y;  // slope * d may be too small to be normal
+  const IVec<float> far = x < -4.62f;                      // few are
+  if (__builtin_expect(any(far), 0)) return far ? gelu_far_below(x) : y;
+  return y;
+}
 template <class T>
 RANVIER_INLINE Vec<T> gelu(Vec<T> x) {
-  const Normal<T> y = normal<T>(x);
-  const Vec<T> first = splat<T>(Constants<T>::kTail[0]);
-  const Vec<T> tail = scale(fma(first + y.rise, expm1_reduced<T>(y.r), y.rise) + first, y.n);
-  return y.z < Constants<T>::kTailLow ? fma(y.x2, y.centre, T(0.5) * x) : at_least<T>(x, Vec<T>{}) - tail;
+  return gelu_of(x);
 }
 // Phi(x) + x phi(x); at -x it is 1 less that
 template <class T>
@@ -771,16 +903,25 @@ RANVIER_INLINE Vec<T> gelu_tanh_slope(Vec<T> x) {
 }
 
 // erf x = 1 - 2 Phi(-z) with z = sqrt(2) |x|; below 1, x times a polynomial.
+RANVIER_INLINE Vec<double> erf_of(Vec<double> x) {
+  using C = Constants<double>;
+  constexpr double kRoot = 1.41421356237309504880;
+  const Vec<double> more = polynomial<double>(C::kErf, x * x);
+  const Vec<double> below = kFused ? fma(x, more, x) : x * (1.0 + more);    // x * more may be too small to be normal
+  const Vec<double> z = at_most<double>(abs<double>(x), splat<double>(6));  // where erf x rounds to 1
+  const Vec<double> ratio = polynomial<double>(C::kTail, (z - C::kTailB / kRoot) / (z + C::kTailA / kRoot));
+  const Vec<double> above = 1.0 - kRoot * ratio / z * exp<double>(-z * z);
+  return z < 1.0 ? below : copysign<double>(above, x);
+}
+RANVIER_INLINE Vec<float> erf_of(Vec<float> x) {
+  static constexpr Table<7> kTable = table_of(kErfPieces);
+  const Vec<float> z = at_most<float>(abs<float>(x), splat<float>(kErfPieces.row[15][0]));  // where erf x rounds to 1
+  const Piece y = piece_at(kTable, bits<float>(z + 1.5f) >> 20, z);
+  return copysign<float>(fma(1.0f + y.slope, y.d, y.value), x);  // 0.128 has three digits more than 1.128
+}
 template <class T>
 RANVIER_INLINE Vec<T> erf(Vec<T> x) {
-  using C = Constants<T>;
-  constexpr T kRoot = T(1.41421356237309504880);
-  const Vec<T> more = polynomial<T>(C::kErf, x * x);
-  const Vec<T> below = kFused ? fma(x, more, x) : x * (T(1) + more);  // x * more may be too small to be normal
-  const Vec<T> z = at_most<T>(abs<T>(x), splat<T>(T(6)));             // where erf x rounds to 1
-  const Vec<T> ratio = polynomial<T>(C::kTail, (z - C::kTailB / kRoot) / (z + C::kTailA / kRoot));
-  const Vec<T> above = T(1) - kRoot * ratio / z * exp<T>(-z * z);
-  return z < T(1) ? below : copysign<T>(above, x);
+  return erf_of(x);
 }
 
 // --- loops -----------------------------------------------------------------------------------------------------------
