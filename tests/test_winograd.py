@@ -10,7 +10,8 @@ import pytest
 import ranvier
 import reference
 from cases import DTYPES, Output, afloat, assert_close
-from ranvier import _core, config, layers, ops
+from ranvier import _core, check_gradients, config, layers, ops, training
+from ranvier._core import Buffer
 from test_tiers import CHECK, run
 
 f32, f64 = DTYPES
@@ -120,6 +121,78 @@ def test_transposed_convolution(always, dtype):
         expected = reference.conv2d_transpose_backward(dy, x, y, w, b, **options)
         for g, e in zip(got, expected, strict=True):
             assert_close(g, e, "product", dtype=dtype, terms=dy.size // 5)
+
+
+# ---- in a layer -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "gelu", "linear"])
+@pytest.mark.parametrize(
+    ("x_shape", "filters"), [((2, 9, 11, 33), 5), ((2, 8, 8, 32), 7), ((1, 363, 362, 32), 2)]
+)
+def test_backward_goes_through_the_activation_below(always, x_shape, filters, activation, dtype):
+    """The same bits as one pass after the other; the last result goes around the caches."""
+    large = np.prod(x_shape) > 1 << 20
+    if large and (activation != "relu" or dtype != f32):
+        return
+    x, w, _, dy = draw(x_shape, filters, dtype, "same")
+    options = {"padding": "same"}
+    below = ops.activation(Buffer.from_array(x), activation, alpha=0.3)
+    f = below.numpy()
+    apart = ops.conv2d_backward(dy, f, None, w, **options)[0]
+    expected = ops.activation_backward(apart, x, f, activation, alpha=0.3)
+    dx = ops.conv2d_backward(Buffer.from_array(dy), below, None, Buffer.from_array(w), **options)
+    found = ops.activation_backward(dx, Buffer.from_array(x), below, activation, alpha=0.3)
+    np.testing.assert_array_equal(found.view(), expected)
+    if activation in ("relu", "leaky_relu", "tanh"):  # y tells the slope: it was done before
+        np.testing.assert_array_equal(dx.view(), expected)
+
+
+def test_transposed_backward_goes_through_the_activation_below(always):
+    x, w, _, dy = draw((2, 9, 11, 33), 33, f32, "same")
+    below = ops.activation(Buffer.from_array(x), "relu")
+    apart = ops.conv2d_transpose_backward(dy, below.numpy(), None, w, padding="same")[0]
+    expected = ops.activation_backward(apart, x, below.numpy(), "relu")
+    dx = ops.conv2d_transpose_backward(
+        Buffer.from_array(dy), below, None, Buffer.from_array(w), padding="same"
+    )
+    np.testing.assert_array_equal(dx.view(), expected)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_gradients_of_a_shared_layer(always, activation):
+    """Kernel and bias gather the gradients of two calls, and their input those of two readers."""
+    config.set_floatx("float64")
+    shared = layers.Conv2D(5, 3, padding="same", activation=activation)
+    turned = layers.Conv2DTranspose(4, 3, padding="same", activation=activation)
+    x = ranvier.Input((6, 7, 3))
+    first = layers.Conv2D(3, 3, padding="same", activation=activation)(x)
+    h = layers.Add()([shared(first), shared(x)])
+    y = layers.Concatenate()([turned(h), turned(layers.ReLU()(h)), shared(first)])
+    data = np.random.default_rng(3).normal(size=(2, 6, 7, 3))
+    error = check_gradients(ranvier.Model(x, y), data)
+    assert max(error.values()) < 1e-6
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_net_trains_the_same_recorded_or_not(always, monkeypatch, trainable):
+    r = np.random.default_rng(5)
+    x, y = r.normal(size=(8, 14, 14, 3)).astype(f32), r.integers(0, 4, 8)
+    found = []
+    for replay in (True, False):
+        monkeypatch.setattr(training, "_REPLAY", replay)
+        ranvier.utils.set_random_seed(9)
+        shared = layers.Conv2D(33, 3, padding="same", activation="relu")
+        image = ranvier.Input((14, 14, 3))
+        first = layers.Conv2D(33, 3, activation="relu", trainable=trainable)
+        h = shared(layers.MaxPooling2D()(shared(first(image))))
+        model = ranvier.Model(image, layers.Dense(4, "softmax")(layers.Flatten()(h)))
+        model.compile("adam", "sparse_categorical_crossentropy")
+        losses = model.fit(x, y, batch_size=4, epochs=3, verbose=0).history["loss"]
+        found.append([losses, *model.get_weights()])
+    for recorded, composed in zip(*found, strict=True):
+        np.testing.assert_array_equal(recorded, composed)
 
 
 def bits():

@@ -476,6 +476,10 @@ struct WinogradArgs {
   ConvGeometry g;
   Activation activation;  // any but softmax
   double alpha;
+  // y times f' of this activation's output, as in MatmulArgs. Null: y.
+  const void* through = nullptr;  // T, as y
+  Activation through_activation = Activation::linear;
+  double through_alpha = 0;
 };
 
 // Sums over runs of tiles of the products that dw is made of. Chunks: the plan's.
@@ -485,14 +489,16 @@ struct WinogradGradientArgs {
   const void* dy;  // T (batch, out_height, out_width, filters)
   void* scratch;   // T (plan.gradient_scratch)
   ConvGeometry g;
+  bool bias;  // the sums of dy as well
 };
 
-// dw = the kernel's gradient, or dw += it. Chunks: the plan's.
+// dw = the kernel's gradient, or dw += it, and the bias's from the same parts. Chunks: the plan's.
 struct WinogradSumArgs {
   void* dw;  // T (3, 3, channels, filters)
+  void* db;  // T (filters) or null
   const void* parts;
   ConvGeometry g;
-  bool accumulate;
+  bool add_dw, add_db;  // to what is there
 };
 
 // --- transpose -------------------------------------------------------------------------------------------------------

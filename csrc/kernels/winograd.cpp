@@ -56,14 +56,22 @@ struct PatchLine {
 
 // y = A^T m
 struct OutputLine {
-  static constexpr int kFrom = kPatch, kTo = kOut;
   template <class T>
   RANVIER_INLINE void apply(const Vec<T>* m, Vec<T>* y) {
-    const Vec<T> even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
-    y[0] = m[0] + even_a + even_b;
-    y[1] = fma<T>(kB, odd_b, T(kA) * odd_a);
-    y[2] = fma<T>(kB2, even_b, T(kA2) * even_a);
-    y[3] = fma<T>(kB3, odd_b, fma<T>(kA3, odd_a, m[5]));
+    pair<T, 0>(m, y[0], y[2]);
+    pair<T, 1>(m, y[1], y[3]);
+  }
+  template <class T, int which>  // y[0] and y[2], or y[1] and y[3]
+  RANVIER_INLINE void pair(const Vec<T>* m, Vec<T>& first, Vec<T>& second) {
+    if constexpr (which == 0) {
+      const Vec<T> even_a = m[1] + m[2], even_b = m[3] + m[4];
+      first = m[0] + even_a + even_b;
+      second = fma<T>(kB2, even_b, T(kA2) * even_a);
+    } else {
+      const Vec<T> odd_a = m[1] - m[2], odd_b = m[3] - m[4];
+      first = fma<T>(kB, odd_b, T(kA) * odd_a);
+      second = fma<T>(kB3, odd_b, fma<T>(kA3, odd_a, m[5]));
+    }
   }
 };
 
@@ -234,10 +242,11 @@ RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64
 }
 
 // to (36, tiles, columns) = the transformed patches of tiles [begin, end), channels [first, first + columns); columns
-// is a multiple of a vector. There are zeros around the image and in channels past the last.
+// is a multiple of a vector. There are zeros around the image and in channels past the last. sums (columns) += all of
+// x that is in the patches.
 template <class T, class Line>
 void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, int64_t begin, int64_t end, int64_t first,
-                     int64_t columns) {
+                     int64_t columns, T* sums = nullptr) {
   constexpr int kSize = Line::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
   alignas(64) T patch[kSize * kSize * kL];  // with its zeros
@@ -255,6 +264,13 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, in
         at_c += at.panel - at.row;
       }
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
+      if (sums) {
+        Vec<T> total = {};
+        for (int64_t k = rows.low; k < rows.high; ++k) {
+          for (int64_t l = cols.low; l < cols.high; ++l) total += load_lanes(from + k * row + l * column + c, lanes);
+        }
+        store(sums + c, load(sums + c) + total);
+      }
       if (whole && lanes == kL) {
         transform_patch<T, Line>(at_c, at.step, from + c, row, column);
         continue;
@@ -306,9 +322,11 @@ RANVIER_INLINE Points product_points(const Groups& g) {
   return {g.size * kPanel<T> + kLine<T>, kPanel<T>, 0};
 }
 
-// m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel)
-template <class T>
-void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t count, int64_t channels) {
+// m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel). meanwhile(i, n) is called
+// n times on the way, to ask for what comes next.
+template <class T, class Meanwhile>
+void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t count, int64_t channels,
+              Meanwhile meanwhile) {
   const int64_t tiles = chunks_of(count, kRows);
   Tile<T> t = {};
   t.c_row = at_m.row;
@@ -323,7 +341,10 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t co
       const int64_t row = count * i / tiles, rows = count * (i + 1) / tiles - row;
       t.a = v + k * at_v.step + row * at_v.row;
       t.c = m + k * at_m.step + row * at_m.row;
+      t.ahead = t.b + (tiles + i) * (channels * kPanel<T> / tiles);  // a share of the next point's u
+      t.ahead_step = kPanel<T> / tiles;
       tile_at<T>(rows, 2, t, true);
+      meanwhile(k * tiles + i, kPoints * tiles);
     }
   }
 }
@@ -335,42 +356,140 @@ RANVIER_INLINE bool streams(const WinogradArgs& a) {
   constexpr int64_t kLarge = 16 << 20;
   const ConvGeometry& s = a.g;
   const int64_t pixel = s.filters * static_cast<int64_t>(sizeof(T));
-  return kVectorBytes == 64 && a.activation <= Activation::relu && pixel % 64 == 0 &&
-         reinterpret_cast<uintptr_t>(a.y) % 64 == 0 && s.batch * s.out_height * s.out_width * pixel >= kLarge;
+  return kVectorBytes == 64 && a.activation <= Activation::relu && a.through_activation <= Activation::relu &&
+         pixel % 64 == 0 && reinterpret_cast<uintptr_t>(a.y) % 64 == 0 &&
+         s.batch * s.out_height * s.out_width * pixel >= kLarge;
+}
+
+// What becomes of a tile's outputs: y = max(A^T m A + start, floor), times relu's slope at `kept`.
+template <class T>
+struct Outputs {
+  T* y;
+  const T* kept;        // as y; null: nothing
+  int64_t row, column;  // steps from pixel to pixel
+  Vec<T> start, floor;
+};
+
+// Two columns of outputs at a time, which with what they are made of fit into the registers.
+template <class T, int which, bool slopes, bool around>
+RANVIER_INLINE void write_columns(const Outputs<T> o, const T* m, int64_t step) {
+  Vec<T> half[2][kPatch], out[kOut];
+#pragma GCC unroll 6
+  for (int i = 0; i < kPatch; ++i) {
+    Vec<T> line[kPatch];
+#pragma GCC unroll 6
+    for (int j = 0; j < kPatch; ++j) line[j] = load(m + (i * kPatch + j) * step);
+    OutputLine::pair<T, which>(line, half[0][i], half[1][i]);
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    OutputLine::apply<T>(half[h], out);
+#pragma GCC unroll 4
+    for (int i = 0; i < kOut; ++i) {
+      const int64_t at = i * o.row + (2 * h + which) * o.column;
+      Vec<T> v = at_least<T>(out[i] + o.start, o.floor);
+      if constexpr (slopes) {
+        const Vec<T> y = load(o.kept + at);
+        v = v * slope<T, Activation::relu>(y, y, T(0));
+      }
+      if constexpr (around) {
+        stream(o.y + at, v);
+      } else {
+        store(o.y + at, v);
+      }
+    }
+  }
+}
+
+// A vector of filters. Not inline, as transform_patch.
+template <class T, bool slopes, bool around>
+__attribute__((noinline)) void write_outputs(const Outputs<T>& outputs, const T* m, int64_t step) {
+  const Outputs<T> o = outputs;  // which no store changes
+  write_columns<T, 0, slopes, around>(o, m, step);
+  write_columns<T, 1, slopes, around>(o, m, step);
 }
 
 // y's columns [column, column + a panel) of one tile = f(A^T m A + bias)
 template <class T>
-void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step) {
+void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool past_caches) {
+  constexpr int64_t kL = kLanes<T>;
   const ConvGeometry& s = a.g;
-  const int64_t rows = s.out_height - p.row, columns = s.out_width - p.column;
+  const int64_t rows = s.out_height - p.row < kOut ? s.out_height - p.row : kOut;
+  const int64_t columns = s.out_width - p.column < kOut ? s.out_width - p.column : kOut;
   const int64_t last = s.filters - column < kPanel<T> ? s.filters - column : kPanel<T>;
-  T* y = static_cast<T*>(a.y) + ((p.image * s.out_height + p.row) * s.out_width + p.column) * s.filters + column;
-  const T* bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
-  const bool relu = a.activation == Activation::relu;
+  const int64_t at = ((p.image * s.out_height + p.row) * s.out_width + p.column) * s.filters + column;
   const int64_t line = s.out_width * s.filters;
-  const bool past_caches = streams<T>(a);
-  for_lanes<T>(0, last, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
-    const Vec<T> start = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
-    both_ways<T, OutputLine>([=](int i, int j)
-                                 __attribute__((always_inline)) { return load(m + (i * kPatch + j) * step + f); },
-                             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
-                               v = v + start;
-                               if (relu) v = apply<T, Activation::relu>(v, T(0));
-                               if (i >= rows || j >= columns) return;
-                               T* to = y + i * line + j * s.filters + f;
-                               if (past_caches) {
-                                 stream(to, v);
-                               } else {
-                                 store_lanes(to, v, lanes);
-                               }
-                             });
-  });
-  if (a.activation <= Activation::relu) return;
-  for (int64_t i = 0; i < kOut && i < rows; ++i) {
-    for (int64_t j = 0; j < kOut && j < columns; ++j) {
-      T* pixel = y + i * line + j * s.filters;
-      apply_row<T>(a.activation, pixel, pixel, last, a.alpha);
+  T* const y = static_cast<T*>(a.y) + at;
+  const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
+  const bool slopes = a.through && a.through_activation == Activation::relu;
+  const T* const kept = a.through ? static_cast<const T*>(a.through) + at : nullptr;
+  alignas(64) T edge[kOut * kOut * kL];
+  Outputs<T> o;
+  o.floor = splat<T>(a.activation == Activation::relu ? T(0) : -T(INFINITY));
+  for (int64_t f = 0; f < last; f += kL) {
+    const int64_t lanes = last - f < kL ? last - f : kL;
+    o.start = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
+    if (rows == kOut && columns == kOut && lanes == kL) {
+      o.y = y + f;
+      o.kept = kept + f;
+      o.row = line;
+      o.column = s.filters;
+      if (slopes) {
+        past_caches ? write_outputs<T, true, true>(o, m + f, step) : write_outputs<T, true, false>(o, m + f, step);
+      } else {
+        past_caches ? write_outputs<T, false, true>(o, m + f, step) : write_outputs<T, false, false>(o, m + f, step);
+      }
+      continue;
+    }
+    o.y = edge;
+    o.row = kOut * kL;
+    o.column = kL;
+    write_outputs<T, false, false>(o, m + f, step);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        const int64_t pixel = i * line + j * s.filters + f;
+        Vec<T> v = load(edge + (i * kOut + j) * kL);
+        if (slopes) {
+          const Vec<T> below = load_lanes(kept + pixel, lanes);
+          v = v * slope<T, Activation::relu>(below, below, T(0));
+        }
+        store_lanes(y + pixel, v, lanes);
+      }
+    }
+  }
+  const bool others = a.activation > Activation::relu, through = a.through && !slopes;
+  if (!others && !through) return;
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      T* const pixel = y + i * line + j * s.filters;
+      if (others) apply_row<T>(a.activation, pixel, pixel, last, a.alpha);
+      if (through) backward_row<T>(a.through_activation, pixel, pixel, kept + (pixel - y), last, a.through_alpha);
+    }
+  }
+}
+
+// A line of memory that will be written: without, each store would first wait for it.
+RANVIER_INLINE void ask_to_write(const void* p) {
+#if defined(__x86_64__)
+  __asm__ volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));  // the compiler's needs a flag
+#else
+  __builtin_prefetch(p, 1);
+#endif
+}
+
+// Asks for lines [begin, end), four to a tile, of what will be written of tiles from `tile` on, a panel of it.
+template <class T>
+RANVIER_INLINE void claim(const WinogradArgs& a, const Tiles& tiles, int64_t tile, int64_t begin, int64_t end,
+                          int64_t column) {
+  const ConvGeometry& s = a.g;
+  for (int64_t line = begin; line < end; ++line) {
+    const Place p = place_of(tiles, tile + line / kOut);
+    const int64_t row = p.row + line % kOut;
+    if (row >= s.out_height) continue;
+    const T* y =
+        static_cast<const T*>(a.y) + ((p.image * s.out_height + row) * s.out_width + p.column) * s.filters + column;
+    for (int64_t j = 0; j < kOut; ++j, y += s.filters) {
+      for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) ask_to_write(y + f);
     }
   }
 }
@@ -385,18 +504,23 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   // Only this call has chunk `begin`: its scratch serves all.
   T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
   T* m = v + kPoints * at_v.step;
+  const bool past_caches = streams<T>(a);
   for (int64_t g = groups.groups * begin / groups.chunks; g < groups.groups * end / groups.chunks; ++g) {
     const int64_t first = tiles.count * g / groups.groups, last = tiles.count * (g + 1) / groups.groups;
     transform_tiles<T, PatchLine>(v, at_v, x, tiles, first, last, 0, at_v.row);
+    const int64_t lines = (last - first) * kOut;
     for (int64_t column = 0; column < s.filters; column += kPanel<T>) {
-      multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + column * kPoints * s.channels, last - first, s.channels);
+      multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + column * kPoints * s.channels, last - first, s.channels,
+               [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+                 if (!past_caches) claim<T>(a, tiles, first, lines * i / n, lines * (i + 1) / n, column);
+               });
       Place p = place_of(tiles, first);
       for (int64_t t = 0; t < last - first; ++t, next(tiles, p)) {
-        write_tile(a, p, column, m + t * at_m.row, at_m.step);
+        write_tile(a, p, column, m + t * at_m.row, at_m.step, past_caches);
       }
     }
   }
-  if (streams<T>(a)) stream_end();
+  if (past_caches) stream_end();
 }
 
 // --- the kernel's gradient -------------------------------------------------------------------------------------------
@@ -474,12 +598,17 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
     const int64_t panel_0 = b.panels * block_f / b.across, panel_1 = b.panels * (block_f + 1) / b.across;
     const int64_t first = tiles.count * run / b.runs, last = tiles.count * (run + 1) / b.runs;
     T* du = static_cast<T*>(a.parts) + run * part + c0 * kPanel<T>;
+    T* sums = nullptr;
+    if (a.bias && block_c == 0) {
+      sums = static_cast<T*>(a.parts) + b.runs * part + (run * b.panels + panel_0) * kPanel<T>;
+      for (int64_t f = 0; f < (panel_1 - panel_0) * kPanel<T>; f += kLanes<T>) store(sums + f, Vec<T>{});
+    }
     int64_t tile = first;
     do {
       const int64_t stop = last - tile < b.group ? last : tile + b.group;
       transform_tiles<T, PatchLine>(v, b.at_x, x, tiles, tile, stop, c0, whole_vectors<T>(c1 - c0));
       transform_tiles<T, GradientLine>(d, b.at_dy, dy, tiles, tile, stop, panel_0 * kPanel<T>,
-                                       (panel_1 - panel_0) * kPanel<T>);
+                                       (panel_1 - panel_0) * kPanel<T>, sums);
       for (int k = 0; k < kPoints; ++k) {
         for (int64_t panel = panel_0; panel < panel_1; ++panel) {
           multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step, b.at_x,
@@ -492,7 +621,8 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   }
 }
 
-// dw (+)= G^T (the sum of the parts) G. Chunks: kSumChannels channels of a panel: they lie side by side.
+// dw (+)= G^T (the sum of the parts) G, and db (+)= the sum of its parts. Chunks: kSumChannels channels of a panel:
+// they lie side by side.
 constexpr int64_t kSumChannels = 8;
 template <class T>
 void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
@@ -514,6 +644,15 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
       }
     }
     const int64_t filter = panel * kPanel<T>, filters = g.filters - filter < kPanel<T> ? g.filters - filter : kPanel<T>;
+    if (a.db && first == 0) {
+      T* db = static_cast<T*>(a.db) + filter;
+      const T* from = static_cast<const T*>(a.parts) + b.runs * part + filter;
+      for_lanes<T>(0, filters, [=](int64_t f, int64_t lanes) __attribute__((always_inline)) {
+        Vec<T> total = a.add_db ? load_lanes(db + f, lanes) : Vec<T>{};
+        for (int64_t run = 0; run < b.runs; ++run) total += load(from + run * b.panels * kPanel<T> + f);
+        store_lanes(db + f, total, lanes);
+      });
+    }
     for (int64_t c = 0; c < channels; ++c) {
       T* to = static_cast<T*>(a.dw) + (first + c) * g.filters + filter;
       for_lanes<T>(0, filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
@@ -522,7 +661,7 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
             [=](int i, int j) __attribute__((always_inline)) { return load(from + (i * kPatch + j) * step); },
             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
               T* at = to + (3 * i + j) * tap + f;
-              if (a.accumulate) v += load_lanes(at, lanes);
+              if (a.add_dw) v += load_lanes(at, lanes);
               store_lanes(at, v, lanes);
             });
       });
@@ -544,7 +683,7 @@ WinogradPlan winograd_plan(const ConvGeometry& g) {
   plan.scratch = groups.chunks * kPoints * (patch_points<T>(groups, g.channels).step + product_points<T>(groups).step);
   plan.gradient_chunks = blocks.chunks;
   plan.gradient_scratch = blocks.chunks * blocks.scratch;
-  plan.parts = blocks.runs * plan.kernel;
+  plan.parts = blocks.runs * (plan.kernel + panels * kPanel<T>);
   plan.sum_chunks = panels * chunks_of(g.channels, kSumChannels);
   return plan;
 }

@@ -290,10 +290,10 @@ Tensor packed(const Tensor& w, const ConvGeometry& g, const ConvPlan& plan, bool
   return panels;
 }
 
-// y = f(x * w + b) of the convolution
+// y = f(x * w + b) of the convolution; `below` as for winograd
 void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& geometry,
-              Activation f, double alpha) {
-  if (winograd_pays(x, geometry)) return winograd(y, x, w, b, geometry, f, alpha);
+              Activation f, double alpha, const Tensor& below = {}) {
+  if (winograd_pays(x, geometry)) return winograd(y, x, w, b, geometry, f, alpha, below);
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(x, g);
   if (algorithm(g) == Algorithm::depthwise) {
@@ -310,8 +310,8 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
 
 // dx, f and b for the transposed convolution
 void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b, const ConvGeometry& geometry,
-                   Activation f, double alpha) {
-  if (winograd_pays(dy, geometry)) return winograd_input_gradient(dx, dy, w, b, geometry, f, alpha);
+                   Activation f, double alpha, const Tensor& below = {}) {
+  if (winograd_pays(dy, geometry)) return winograd_input_gradient(dx, dy, w, b, geometry, f, alpha, below);
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(dy, g);
   if (algorithm(g) == Algorithm::depthwise) {
@@ -336,7 +336,6 @@ void add_parts(const Tensor& y, const Tensor& parts, bool add) {
 
 // dw (+)= its gradient
 void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& geometry, bool add) {
-  if (winograd_gradient_pays(x, geometry)) return winograd_kernel_gradient(dw, x, dy, geometry, add);
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(x, g);
   if (algorithm(g) == Algorithm::depthwise) {
@@ -370,12 +369,20 @@ void forward_of(const Face& face, const Tensor& y, const Operands& o, Activation
   convolve(y, o.x, o.w, o.b, o.g, f, alpha);
 }
 void input_gradient_of(const Face& face, const Tensor& dx, const Operands& o, const Tensor& dz) {
-  if (face.transposed) return convolve(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0);
-  convolve_back(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0);
+  if (face.transposed) return convolve(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0, o.x);
+  convolve_back(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0, o.x);
 }
-void kernel_gradient_of(const Face& face, const Tensor& dw, const Operands& o, const Tensor& dz, bool add) {
-  if (face.transposed) return kernel_gradient(dw, dz, o.x, o.g, add);
-  kernel_gradient(dw, o.x, dz, o.g, add);
+// Of kernel and bias, those that are wanted.
+void gradients_of(const Face& face, const GradientSlot& dw, const GradientSlot& db, const Operands& o,
+                  const Tensor& dz) {
+  const Tensor &x = face.transposed ? dz : o.x, &dy = face.transposed ? o.x : dz;
+  if (dw.tensor && winograd_gradient_pays(x, o.g)) {
+    winograd_kernel_gradient(dw, face.transposed ? GradientSlot() : db, x, dy, o.g);
+    if (!face.transposed) return;
+  } else if (dw.tensor) {
+    kernel_gradient(dw.tensor, x, dy, o.g, dw.add);
+  }
+  if (db.tensor) bias_gradient(db.tensor, dz, db.add);
 }
 
 py::object forward(const Face& face, py::handle x_, py::handle w_, py::handle b_, const Options& options,
@@ -454,8 +461,8 @@ py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle 
       dx = scratch(o.x.dtype, o.x.shape);
       input_gradient_of(face, dx, o, dz);
     }
-    if (const GradientSlot dw = gradient_slot(o.w); dw.tensor) kernel_gradient_of(face, dw.tensor, o, dz, dw.add);
-    if (const GradientSlot db = gradient_slot(o.b); db.tensor) bias_gradient(db.tensor, dz, db.add);
+    const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
+    gradients_of(face, dw, db, o, dz);
     return dx ? dx.object : py::none();
   }
 
@@ -476,8 +483,7 @@ py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle 
   }
   const Tensor dz = through_activation(face, dy, y, o, f, alpha);
   input_gradient_of(face, dx, o, dz);
-  kernel_gradient_of(face, dw, o, dz, false);
-  if (db) bias_gradient(db, dz, false);
+  gradients_of(face, {dw, false}, {db, false}, o, dz);
   return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
 }
 

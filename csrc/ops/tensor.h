@@ -133,14 +133,16 @@ void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha
 void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& y, Activation f,
                              double alpha);
 
-// Convolutions by Winograd's method, where it can be used and pays; g as in ConvArgs.
+// Convolutions by Winograd's method, where it can be used and pays; g as in ConvArgs. A result that is the gradient of
+// `below`, an activation's output, is taken through that activation as well.
 bool winograd_pays(const Tensor& like, const ConvGeometry& g);  // for y, and for dx
 bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g);
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
-              double alpha);
+              double alpha, const Tensor& below);
 void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,
-                             const ConvGeometry& g, Activation f, double alpha);
-void winograd_kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& g, bool add);
+                             const ConvGeometry& g, Activation f, double alpha, const Tensor& below);
+void winograd_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
+                              const ConvGeometry& g);
 
 void register_activation(py::module_& m);
 void register_buffer(py::module_& m);

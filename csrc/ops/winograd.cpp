@@ -48,14 +48,20 @@ ConvGeometry turned(const ConvGeometry& g) {
 }
 
 void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
-              double alpha, bool turn) {
+              double alpha, const Tensor& below, bool turn) {
   const KernelTable& k = engine::kernels();
   const WinogradPlan plan = plan_of(x, g);
   const Tensor u = scratch(x.dtype, {plan.kernel}), own = scratch(x.dtype, {plan.scratch});
   run(k.winograd_kernel, x.dtype, WinogradKernelArgs{u.data, w.data, g.channels, g.filters, turn}, plan.kernel_chunks,
       kernel_cost(x, g), {writes(u), reads(w)});
-  run(k.winograd, x.dtype, WinogradArgs{y.data, x.data, u.data, b ? b.data : nullptr, own.data, g, f, alpha},
-      plan.chunks, tile_cost(x, g), {writes(y), writes(own), reads(x), reads(u), reads(b)});
+  WinogradArgs args{y.data, x.data, u.data, b ? b.data : nullptr, own.data, g, f, alpha};
+  if (goes_through(below, y)) {
+    args.through = below.data;
+    args.through_activation = below.buffer->activation;
+    args.through_alpha = below.buffer->alpha;
+  }
+  run(k.winograd, x.dtype, args, plan.chunks, tile_cost(x, g),
+      {writes(y), writes(own), reads(x), reads(u), reads(b), reads(below)});
 }
 
 // Whether to go by tiles, with work as of so many transformations of the kernel beside that of the tiles. The direct
@@ -83,23 +89,27 @@ bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g) {
 }
 
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
-              double alpha) {
-  convolve(y, x, w, b, g, f, alpha, false);
+              double alpha, const Tensor& below) {
+  convolve(y, x, w, b, g, f, alpha, below, false);
 }
 
 void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,
-                             const ConvGeometry& g, Activation f, double alpha) {
-  convolve(dx, dy, w, b, turned(g), f, alpha, true);
+                             const ConvGeometry& g, Activation f, double alpha, const Tensor& below) {
+  convolve(dx, dy, w, b, turned(g), f, alpha, below, true);
 }
 
-void winograd_kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& g, bool add) {
+void winograd_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
+                              const ConvGeometry& g) {
   const KernelTable& k = engine::kernels();
   const WinogradPlan plan = plan_of(x, g);
   const Tensor parts = scratch(x.dtype, {plan.parts}), own = scratch(x.dtype, {plan.gradient_scratch});
-  run(k.winograd_gradient, x.dtype, WinogradGradientArgs{parts.data, x.data, dy.data, own.data, g},
+  run(k.winograd_gradient, x.dtype,
+      WinogradGradientArgs{parts.data, x.data, dy.data, own.data, g, static_cast<bool>(db.tensor)},
       plan.gradient_chunks, tile_cost(x, g), {writes(parts), writes(own), reads(x), reads(dy)});
-  run(k.winograd_sum, x.dtype, WinogradSumArgs{dw.data, parts.data, g, add}, plan.sum_chunks,
-      kernel_cost(x, g) + static_cast<double>(plan.parts) / 4, {writes(dw), reads(parts)});
+  run(k.winograd_sum, x.dtype,
+      WinogradSumArgs{dw.tensor.data, db.tensor ? db.tensor.data : nullptr, parts.data, g, dw.add, db.add},
+      plan.sum_chunks, kernel_cost(x, g) + static_cast<double>(plan.parts) / 4,
+      {writes(dw.tensor), writes(db.tensor), reads(parts)});
 }
 
 void register_winograd(py::module_& m) {
