@@ -316,17 +316,19 @@ def test_a_net_trains_the_same_recorded_or_not(monkeypatch):
 class Apart(layers.BatchNormalization):
     """Leaves the relu to its own layer."""
 
-    def fuses(self, reader):
-        return False
+    def fuses(self, readers, x, way_back):
+        return 0
 
 
 def test_with_a_relu_at_once_the_values_are_the_same():
-    fused = [unit for unit, *_ in net().graph(True)._plan if hasattr(unit, "second")]
-    assert len(fused) == 2
+    fused = [unit for unit, *_ in net().graph(True)._plan if len(unit.layers) > 1]
+    assert len(fused) == 3
     apart = net(batch_norm=Apart)
-    assert not [unit for unit, *_ in apart.graph(True)._plan if hasattr(unit, "second")]
-    for a, b in zip(trained(net()), trained(apart), strict=True):
+    assert not [unit for unit, *_ in apart.graph(True)._plan if len(unit.layers) > 1]
+    (*ours, p), (*theirs, q) = trained(net()), trained(apart)
+    for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-5)  # predictions: other weights
 
 
 def test_a_regularizer_set_later_parts_the_two():
@@ -353,7 +355,7 @@ def test_gradients_through_a_relu(float64):
             layers.Activation("relu"),
         ]
     )
-    assert len(model.graph(True)._plan) == 2
+    assert len(model.graph(True)._plan) == 1
     check_gradients(model, draw(6, 5, 3), training=True)
 
 
@@ -392,3 +394,155 @@ def test_a_step_that_fails_leaves_the_moving_statistics(replay, monkeypatch):
         model.fit(draw(8, 3), draw(8, 3), verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# --- in the weights of the layer before -----------------------------------------------------------
+
+FOLDING = {
+    "conv2d": (lambda: layers.Conv2D(8, 3, padding="same"), (9, 8, 6)),
+    "no bias": (lambda: layers.Conv2D(8, 3, strides=2, use_bias=False), (9, 8, 6)),
+    "winograd": (lambda: layers.Conv2D(32, 3, padding="same"), (24, 24, 32)),
+    "groups": (lambda: layers.Conv2D(8, 3, groups=2), (9, 8, 6)),
+    "first": (lambda: layers.Conv2D(8, 3, data_format="channels_first"), (6, 9, 8)),
+    "conv1d": (lambda: layers.Conv1D(8, 3, padding="causal"), (30, 6)),
+    "depthwise": (lambda: layers.DepthwiseConv2D(3, depth_multiplier=2), (9, 8, 6)),
+    "dense": (lambda: layers.Dense(7), (5, 6)),
+}
+
+
+@pytest.fixture
+def folds(monkeypatch):
+    """The layers that were folded, one for each time."""
+    found, fold = [], layers.BatchNormalization.fold
+
+    def noted(self, *args):
+        found.append(self)
+        return fold(self, *args)
+
+    monkeypatch.setattr(layers.BatchNormalization, "fold", noted)
+    return found
+
+
+def set_norms(model):
+    for layer in model.flatten_layers():
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([np.abs(draw(*w.shape, seed=4)) + 0.3 for w in layer.get_weights()])
+
+
+def one_by_one(model, x):
+    """What the layers give, each for itself."""
+    for layer in model.layers:
+        x = x if isinstance(layer, layers.InputLayer) else layer(x)
+    return x
+
+
+@every_dtype
+@pytest.mark.parametrize("relu", ["none", "relu", "tanh"])
+@pytest.mark.parametrize("case", FOLDING)
+def test_predict_folds_it_into_the_weights_before(case, relu, dtype, folds):
+    config.set_floatx(np.dtype(dtype).name)
+    make, shape = FOLDING[case]
+    axis = 1 if case == "first" else -1
+    after = {"none": [], "relu": [layers.ReLU()], "tanh": [layers.Activation("tanh")]}[relu]
+    model = Sequential([Input(shape), make(), layers.BatchNormalization(axis), *after])
+    set_norms(model)
+    x = draw(16, *shape, dtype=dtype)
+    expected = one_by_one(model, x)
+    assert not folds
+    near = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-11, "atol": 1e-12}
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, **near)
+    assert len(folds) == 1
+    np.testing.assert_allclose(model(x), expected, **near)
+    assert len(model.graph(False)._plan) == (2 if relu == "tanh" else 1)
+
+
+def test_folded_weights_follow_training(folds):
+    """They are made anew in each recorded step, from what the weights are by then."""
+    norm = layers.BatchNormalization(momentum=0.5)
+    model = Sequential(
+        [
+            Input((9, 8, 6)),
+            layers.Conv2D(8, 3),
+            norm,
+            layers.Activation("relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(4),
+        ]
+    )
+    model.compile("adam", "mse")
+    x, y = draw(20, 9, 8, 6), draw(20, 4, seed=2)
+    seen = []
+    for trainable in (True, True, False):
+        norm.trainable = trainable
+        model.compile("adam", "mse")
+        model.fit(x, y, batch_size=10, epochs=2, verbose=0)
+        expected = one_by_one(model, x)
+        seen.append(model.predict(x, verbose=0))
+        np.testing.assert_allclose(seen[-1], expected, rtol=1e-4, atol=1e-5)
+        loss = model.evaluate(x, y, verbose=0)
+        assert loss == pytest.approx(float(np.mean((expected - y) ** 2)), rel=1e-4)
+        assert folds
+    assert np.abs(seen[0] - seen[1]).max() > 1e-3
+    model.set_weights([2 * w for w in model.get_weights()])
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), one_by_one(model, x), rtol=1e-4, atol=1e-4
+    )
+
+
+class OwnDense(layers.Dense):
+    def forward(self, x, *, training=False):
+        y, back = super().forward(x, training=training)
+        return ops.affine(y, 2.0), lambda dy: back(ops.affine_backward(dy, 2.0))
+
+
+class OwnNorm(layers.BatchNormalization):
+    def forward(self, x, *, training=False):
+        y, back = super().forward(x, training=training)
+        return ops.affine(y, 2.0), lambda dy: back(ops.affine_backward(dy, 2.0))
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        [layers.Conv2D(8, 3, activation="relu"), layers.BatchNormalization()],
+        [layers.Conv2D(8, 3, activity_regularizer="l2"), layers.BatchNormalization()],
+        [layers.Conv2D(8, 3), layers.BatchNormalization(activity_regularizer="l2")],
+        [layers.Conv2D(8, 3), layers.BatchNormalization(1)],
+        [layers.Conv2D(8, 3), layers.BatchNormalization(dtype="float64")],
+        [layers.Conv2DTranspose(8, 3), layers.BatchNormalization()],
+        [layers.Flatten(), layers.Dense(50), layers.BatchNormalization()],  # for few rows
+        [OwnDense(8), layers.BatchNormalization()],
+        [layers.Dense(8), OwnNorm(), layers.ReLU()],
+    ],
+    ids=lambda stack: type(stack[-2]).__name__,
+)
+def test_what_is_not_folded(stack, folds):
+    model = Sequential([Input((9, 8, 6)), *(type(s).from_config(s.get_config()) for s in stack)])
+    set_norms(model)
+    x = draw(16, 9, 8, 6)
+    expected = one_by_one(model, x)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    assert not folds
+
+
+def test_an_output_with_another_reader_is_not_folded(folds):
+    x = Input((9, 8, 6))
+    h = layers.Conv2D(8, 3)(x)
+    model = Model(x, layers.add([h, layers.BatchNormalization()(h)]))
+    set_norms(model)
+    model.predict(draw(16, 9, 8, 6), verbose=0)
+    assert not folds
+
+
+def test_a_model_inside_another_folds_and_keeps_its_gradients(folds, float64):
+    inner = Sequential([Input((5, 3)), layers.Dense(4), layers.BatchNormalization()])
+    model = Sequential([Input((5, 3)), inner, layers.ReLU(), layers.Dense(2)])
+    set_norms(model)
+    x = draw(6, 5, 3, dtype=np.float64)
+    expected = one_by_one(model, x)
+    before = len(folds)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-11)
+    assert len(folds) == before + 1
+    check_gradients(model, x)
+    check_gradients(model, x, training=True)
+    assert len(folds) == before + 1

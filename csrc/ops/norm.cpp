@@ -63,6 +63,30 @@ bool trained(const Tensor& v) {
   return v && v.buffer && v.buffer->gradient;
 }
 
+// Mean, variance, inverse, scale and offset, (5, channels): see kernels.h. Without parts mean and variance are given.
+void run_statistics(const Tensor& statistics, const Tensor& parts, const Tensor& mean, const Tensor& variance,
+                    const Tensor& gamma, const Tensor& beta, const Layout& l, double epsilon) {
+  run(engine::kernels().batch_statistics, statistics.dtype,
+      BatchStatisticsArgs{statistics.data, reinterpret_cast<const double*>(parts.data), mean.data, variance.data,
+                          gamma.data, beta.data, l.rows, l.channels, l.fold, l.block, epsilon},
+      chunks_of(l.channels, kColumns), static_cast<double>((parts ? l.chunks() : 1) * l.columns()),
+      {writes(statistics), reads(parts), reads(mean), reads(variance), reads(gamma), reads(beta)});
+}
+
+// (scale, offset) of y = x * scale + offset, which is what given statistics come to.
+py::object batch_norm_affine(py::handle gamma_, py::handle beta_, py::handle mean_, py::handle variance_,
+                             double epsilon) {
+  const char* op = "batch_normalization";
+  const Tensor mean = read_float(mean_, op, "mean"), variance = channel_values(variance_, mean, op, "variance");
+  const Tensor gamma = channel_values(gamma_, mean, op, "gamma"), beta = channel_values(beta_, mean, op, "beta");
+  const int64_t channels = mean.size();
+  const Tensor statistics = scratch(mean.dtype, {5, channels});
+  run_statistics(statistics, Tensor(), mean, variance, gamma, beta, Layout{1, channels, 1, 1}, epsilon);
+  const py::object part = statistics.object.attr("part");
+  const auto row = [&](int64_t i) { return part(i * channels, py::make_tuple(channels)); };
+  return py::make_tuple(row(3), row(4));
+}
+
 // (y, statistics); mean and variance are x's own if they are None.
 py::object batch_norm(py::handle x_, py::handle gamma_, py::handle beta_, py::handle mean_, py::handle variance_,
                       double epsilon, const std::string& activation, py::handle out) {
@@ -89,11 +113,7 @@ py::object batch_norm(py::handle x_, py::handle gamma_, py::handle beta_, py::ha
         BatchMomentsArgs{reinterpret_cast<double*>(parts.data), x.data, l.rows, l.columns(), l.block}, l.chunks(), cost,
         {writes(parts), reads(x)});
   }
-  run(k.batch_statistics, x.dtype,
-      BatchStatisticsArgs{statistics.data, reinterpret_cast<const double*>(parts.data), mean.data, variance.data,
-                          gamma.data, beta.data, l.rows, l.channels, l.fold, l.block, epsilon},
-      chunks_of(l.channels, kColumns), static_cast<double>((parts ? l.chunks() : 1) * l.columns()),
-      {writes(statistics), reads(parts), reads(mean), reads(variance), reads(gamma), reads(beta)});
+  run_statistics(statistics, parts, mean, variance, gamma, beta, l, epsilon);
   run(k.batch_norm, x.dtype,
       BatchNormArgs{y.data, x.data, statistics.data, l.rows, l.channels, l.fold, l.block, relu, is_large(x)},
       l.chunks(), 2 * cost, {writes(y), reads(x), reads(statistics)});
@@ -179,6 +199,7 @@ void moving_average(py::handle moving_, py::handle value_, double momentum) {
 void register_norm(py::module_& m) {
   m.def("batch_norm", batch_norm);
   m.def("batch_norm_backward", batch_norm_backward);
+  m.def("batch_norm_affine", batch_norm_affine);
   m.def("moving_average", moving_average);
 }
 

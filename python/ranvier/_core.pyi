@@ -558,4 +558,12 @@ def batch_norm_backward(
     out: Any,
     /,
 ) -> Any: ...
+def batch_norm_affine(
+    gamma: Buffer | None,
+    beta: Buffer | None,
+    mean: Buffer,
+    variance: Buffer,
+    epsilon: float,
+    /,
+) -> tuple[Buffer, Buffer]: ...
 def moving_average(moving: _Tensor, value: _Tensor, momentum: float, /) -> None: ...

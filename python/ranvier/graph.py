@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "Node", "SymbolicTensor", "trace"]
 
 Shape = tuple[int | None, ...]
-# A layer or two as one, the slots it reads and writes, and those of which it is the last reader;
-# and whether it is given one tensor rather than a list.
-_Step = tuple["Layer | _Fused", list[int], list[int], list[int], bool]
+# Layers in a row, the slots they read and write, and those of which they are the last readers;
+# and whether they are given one tensor rather than a list.
+_Step = tuple["_Chain", list[int], list[int], list[int], bool]
 
 
 class SymbolicTensor:
@@ -62,25 +62,60 @@ class Node:
         self.outputs = [SymbolicTensor(s, dtype, self) for s in (shapes if many else [shapes])]
 
 
-class _Fused:
-    """A layer and the only reader of its output: as one, where the first fuses the second.
+class _Chain:
+    """A layer, and those behind it that it may fuse, each the only reader of the one before.
 
-    Asked anew at each walk: a regularizer may have been set since.
+    Asked anew at each walk: a regularizer may have been set since, and rows may decide.
     """
 
-    def __init__(self, first: Layer, second: Layer) -> None:
-        self.first, self.second = first, second
+    def __init__(self, layers: list[Layer]) -> None:
+        self.layers = layers
 
     @property
     def penalised(self) -> bool:
-        return self.first.penalised or self.second.penalised
+        return any(layer.penalised for layer in self.layers)
 
     def run(self, x: Any, training: bool) -> tuple[Any, Callable[[Any], Any]]:
-        if x.dtype == self.first.dtype and self.first.fuses(self.second):
-            return self.first.forward_fused(x, training=training)
-        y, back = self.first.run(x, training)
-        z, back_second = self.second.run(y, training)
-        return z, lambda dz: back(back_second(dz))
+        tape: list[tuple[bool, Callable[[Any], Any]]] = []
+        rest = self.layers
+        while rest:
+            count = _fused(rest, x, True)
+            fused, rest = rest[:count], rest[count:]
+            if count > 1:
+                x, back = fused[0].forward_fused(x, fused[1:], training=training)
+            else:
+                x, back = fused[0].run(x, training)
+            tape.append((any(layer.penalised for layer in fused), back))
+        if len(tape) == 1:
+            return x, back
+
+        def backward(dy: Any) -> Any:
+            while tape:  # what a part keeps is free once it has run
+                penalised, back = tape.pop()
+                if dy is not None or penalised:
+                    dy = back(dy)
+            return dy
+
+        return x, backward
+
+    def infer(self, x: Any) -> Any:
+        rest = self.layers
+        while rest:
+            count = _fused(rest, x, False)
+            fused, rest = rest[:count], rest[count:]
+            x = fused[0].forward_fused(x, fused[1:])[0] if count > 1 else fused[0].infer(x)
+        return x
+
+
+def _fused(layers: list[Layer], x: Any, way_back: bool) -> int:
+    """How many of the layers, from the first on, are computed as one."""
+    first, *readers = layers
+    if not readers or x.dtype != first.dtype:
+        return 1
+    # A class with a forward of its own must say anew what it fuses.
+    mro = type(first).__mro__
+    kind = next(c for c in mro if "forward" in vars(c) or "forward_fused" in vars(c))
+    return 1 + first.fuses(readers, x, way_back) if "forward_fused" in vars(kind) else 1
 
 
 class Graph:
@@ -114,33 +149,44 @@ class Graph:
         self._out = [slots[id(t)] for t in self.outputs]
         self._plan: list[_Step] = []
         read_later = set(self._out)
-        readers = self._fused_readers()
-        inside = {id(reader) for reader in readers.values()}
-        for node in reversed(self.nodes):
-            if id(node) in inside:
-                continue
-            reader = readers.get(id(node))
-            unit = node.layer if reader is None else _Fused(node.layer, reader.layer)
-            sources = [slots[id(t)] for t in node.inputs]
-            targets = [slots[id(t)] for t in (reader or node).outputs]
+        readers = self._only_readers()
+        inside: set[int] = set()  # nodes of a chain but its first
+        chains: list[list[Node]] = []
+        for node in self.nodes:
+            if id(node) not in inside:
+                chains.append(self._chain(node, readers))
+                inside.update(map(id, chains[-1][1:]))
+        for chain in reversed(chains):
+            sources = [slots[id(t)] for t in chain[0].inputs]
+            targets = [slots[id(t)] for t in chain[-1].outputs]
             last = sorted(set(sources) - read_later)
             read_later.update(sources)
-            self._plan.insert(0, (unit, sources, targets, last, node.single))
+            unit = _Chain([node.layer for node in chain])
+            self._plan.insert(0, (unit, sources, targets, last, chain[0].single))
 
-    def _fused_readers(self) -> dict[int, Node]:
-        """By the id of a node: the only reader of its output, where its layer fuses it."""
+    def _only_readers(self) -> dict[int, Node]:
+        """By the id of a node: the one that alone reads its one output."""
         readers: dict[int, list[Node | None]] = {id(t): [None] for t in self.outputs}
         for node in self.nodes:
             for tensor in node.inputs:
                 readers.setdefault(id(tensor), []).append(node)
-        fused: dict[int, Node] = {}
+        found: dict[int, Node] = {}
         for node in self.nodes:
-            found = readers.get(id(node.outputs[0]), [])
-            if node.single and len(node.outputs) == 1 and len(found) == 1:
-                (reader,) = found
-                if reader is not None and node.layer.fuses(reader.layer):
-                    fused[id(node)] = reader
-        return fused
+            reader, *others = readers.get(id(node.outputs[0]), [None])
+            if reader is not None and not others and reader.single and len(node.outputs) == 1:
+                found[id(node)] = reader
+        return found
+
+    @staticmethod
+    def _chain(node: Node, readers: dict[int, Node]) -> list[Node]:
+        """The node, and those behind it that its layer may fuse."""
+        chain = [node]
+        while id(chain[-1]) in readers:
+            chain.append(readers[id(chain[-1])])
+        if not node.single:
+            return chain[:1]
+        layers = [n.layer for n in chain]
+        return chain[: max(_fused(layers, node.inputs[0], way_back) for way_back in (True, False))]
 
     def _sorted(self) -> list[Node]:
         """Depth first from the outputs, without recursion: nets may be deep."""
@@ -189,8 +235,11 @@ class Graph:
         values: list[Any] = [None] * self._size
         values[: len(self.inputs)] = [x] if self.single_input else x
         tape: list[Callable[[Any], Any]] = []
-        for step in self._plan:
-            tape.append(self._run(step, values, training))
+        for chain, sources, targets, _, single in self._plan:
+            given = values[sources[0]] if single else [values[i] for i in sources]
+            y, back = chain.run(given, training)
+            _put(y, values, targets)
+            tape.append(back)
 
         def backward(dy: Any) -> Any:
             gradients: list[Any] = [None] * self._size
@@ -202,14 +251,14 @@ class Graph:
 
             for i, d in zip(self._out, [dy] if self.single_output else dy, strict=True):
                 add(i, d)
-            for layer, sources, targets, _, single in reversed(self._plan):
+            for chain, sources, targets, _, single in reversed(self._plan):
                 back = tape.pop()  # what it keeps is free once it has run
                 given = [gradients[i] for i in targets]
                 constant = all(values[i].constant for i in targets)
                 for i in targets:
                     values[i] = None if i >= len(self.inputs) else values[i]
                     gradients[i] = None
-                unread = all(d is None for d in given) and not layer.penalised
+                unread = all(d is None for d in given) and not chain.penalised
                 if constant or unread:
                     continue
                 dx = back(given[0] if len(given) == 1 else given)
@@ -228,20 +277,19 @@ class Graph:
         """The outputs alone, without a way back: each value is let go after its last reader."""
         values: list[Any] = [None] * self._size
         values[: len(self.inputs)] = [x] if self.single_input else x
-        for step in self._plan:
-            self._run(step, values, False)
-            for i in step[3]:
+        for chain, sources, targets, last, single in self._plan:
+            y = chain.infer(values[sources[0]] if single else [values[i] for i in sources])
+            _put(y, values, targets)
+            del y
+            for i in last:
                 values[i] = None
         return [values[i] for i in self._out]
 
-    def _run(self, step: _Step, values: list[Any], training: bool) -> Callable[[Any], Any]:
-        """One node: its outputs go to their slots, its backward is returned."""
-        layer, sources, targets, _, single = step
-        given = values[sources[0]] if single else [values[i] for i in sources]
-        y, back = layer.run(given, training)
-        for i, part in zip(targets, y if isinstance(y, (list, tuple)) else [y], strict=True):
-            values[i] = part
-        return back
+
+def _put(y: Any, values: list[Any], targets: list[int]) -> None:
+    """Outputs to their slots."""
+    for i, part in zip(targets, y if isinstance(y, (list, tuple)) else [y], strict=True):
+        values[i] = part
 
 
 def trace(layer: Layer, input_shape: Any, training: bool) -> Graph:

@@ -177,14 +177,25 @@ class Layer:
         """
         return self.graph(training, self._built_shape).forward(x, training=training)
 
-    def fuses(self, reader: Layer) -> bool:
-        """Whether `forward_fused` can do the work of `reader`, the only one that reads the output,
-        and as fast as this layer's own."""
-        return False
+    def fuses(self, readers: Sequence[Layer], x: Any, way_back: bool) -> int:
+        """How many of the layers that follow `forward_fused` can do the work of, and as fast.
 
-    def forward_fused(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
-        """`forward` of this layer and of the reader that it fuses, as one."""
+        Args:
+            readers: one or more: the only reader of the output, the only reader of that one's, ...
+            x: this layer's input, a Buffer, or a SymbolicTensor while the graph is made.
+            way_back: whether a backward is wanted.
+        """
+        return 0
+
+    def forward_fused(
+        self, x: Any, readers: Sequence[Layer], *, training: bool = False
+    ) -> tuple[Any, Backward]:
+        """`forward` of this layer and of the readers that it fuses, as one."""
         raise NotImplementedError
+
+    def infer(self, x: Any) -> Any:
+        """The output alone, for whoever has the layer inside and wants no way back."""
+        return self.run(x)[0]
 
     def call(self, inputs: Any) -> Any:
         """Put the layer together from other layers, called on symbolic tensors, as in Keras."""

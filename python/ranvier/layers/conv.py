@@ -6,6 +6,7 @@ from typing import Any
 
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Shape
+from ranvier.layers.norm import folds_normalization
 from ranvier.layers.spatial import SpatialLayer, per_axis
 from ranvier.variables import Variable
 
@@ -114,12 +115,14 @@ class _Convolution(SpatialLayer):
         }
 
     def run_channels_last(self, x):
-        options = self.options()
-        y = getattr(ops, self.op)(x, self.kernel, self.bias, **options)
+        return self.convolve(x, self.kernel, self.bias, self.options())
+
+    def convolve(self, x, kernel, bias, options):
+        y = getattr(ops, self.op)(x, kernel, bias, **options)
 
         def backward(dy):
             through = getattr(ops, f"{self.op}_backward")
-            return through(dy, x, y, self.kernel, self.bias, **options)
+            return through(dy, x, y, kernel, bias, **options)
 
         return y, backward
 
@@ -136,7 +139,27 @@ class _Convolution(SpatialLayer):
         return config
 
 
-class _Conv(_Convolution):
+class _Folding(_Convolution):
+    """One whose kernel's last axes are the filters: does a BatchNormalization's work in predict."""
+
+    def fuses(self, readers, x, way_back):
+        if way_back:
+            return 0
+        channels = self.rank + 1 if self.data_format == "channels_last" else 1
+        outputs = self.compute_output_shape(x.shape)
+        return folds_normalization(self, readers, channels, self.kernel.size, outputs)
+
+    def forward_fused(self, x, readers, *, training=False):
+        shape, filters = self.kernel.shape, readers[0].moving_mean.size
+        flat = self.kernel.reshape((self.kernel.size // filters, filters))
+        kernel, bias = readers[0].fold(flat, self.bias)
+        options = {**self.options(), "activation": "relu" if readers[1:] else "linear"}
+        return self.with_channels_last(
+            x, lambda x: self.convolve(x, kernel.reshape(shape), bias, options)
+        )
+
+
+class _Conv(_Folding):
     arguments = ("filters", "groups", "kernel_initializer", "kernel_regularizer")
 
     def __init__(
@@ -315,7 +338,7 @@ class Conv1DTranspose(_ConvTranspose):
     rank, op = 1, "conv1d_transpose"
 
 
-class _DepthwiseConv(_Convolution):
+class _DepthwiseConv(_Folding):
     op = "depthwise_conv2d"
     arguments = ("depth_multiplier", "depthwise_initializer", "depthwise_regularizer")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Layer, Shape
+from ranvier.layers.norm import folds_normalization
 from ranvier.variables import Variable
 
 __all__ = ["Dense"]
@@ -73,11 +74,24 @@ class Dense(Layer):
             )
 
     def forward(self, x, *, training=False):
-        y = ops.dense(x, self.kernel, self.bias, activation=self.activation)
+        return self._product(x, self.kernel, self.bias, self.activation)
+
+    def fuses(self, readers, x, way_back):
+        if way_back:
+            return 0
+        outputs = self.compute_output_shape(x.shape)
+        return folds_normalization(self, readers, len(outputs) - 1, self.kernel.size, outputs)
+
+    def forward_fused(self, x, readers, *, training=False):
+        kernel, bias = readers[0].fold(self.kernel, self.bias)
+        return self._product(x, kernel, bias, "relu" if readers[1:] else "linear")
+
+    def _product(self, x, kernel, bias, activation):
+        y = ops.dense(x, kernel, bias, activation=activation)
 
         def backward(dy):
             return ops.dense_backward(
-                dy, x, y, self.kernel, self.bias, activation=self.activation
+                dy, x, y, kernel, bias, activation=activation
             )  # -> dx; adds to the gradients of kernel and bias
 
         return y, backward

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from ranvier import initializers, ops, regularizers
+from ranvier import _core, initializers, ops, regularizers
 from ranvier.layers.activation import Activation, ReLU
 from ranvier.layers.base import Layer, Shape, state_updates
 from ranvier.variables import Variable
 
-__all__ = ["BatchNormalization"]
+__all__ = ["BatchNormalization", "folds_normalization"]
 
 
 class BatchNormalization(Layer):
@@ -19,7 +21,8 @@ class BatchNormalization(Layer):
     In training mean and variance are the batch's, and the moving ones follow:
     moving = moving * momentum + batch * (1 - momentum). Otherwise, and where the layer's
     `trainable` is False, they are the moving ones. A relu that alone reads the output is computed
-    along with it.
+    along with it. Where no gradient is wanted, as in `predict`, both are computed by the
+    convolution or dense layer before, if nothing else reads that.
 
     Args:
         axis: of the channels.
@@ -97,18 +100,27 @@ class BatchNormalization(Layer):
             shape, self.moving_variance_initializer, name="moving_variance", trainable=False
         )
 
-    def fuses(self, reader: Layer) -> bool:
-        relu = (isinstance(reader, Activation) and reader.activation == "relu") or (
-            isinstance(reader, ReLU) and reader.max_value is None and reader.negative_slope == 0
+    def fuses(self, readers, x, way_back):
+        reader = readers[0]
+        relu = (type(reader) is Activation and reader.activation == "relu") or (
+            type(reader) is ReLU and reader.max_value is None and reader.negative_slope == 0
         )
-        penalised = self.activity_regularizer is not None or reader.activity_regularizer is not None
-        return relu and not penalised and reader.dtype == self.dtype
+        return int(relu and not _penalised(self, reader) and reader.dtype == self.dtype)
 
     def forward(self, x, *, training=False):
         return self._normalize(x, training, "linear")
 
-    def forward_fused(self, x, *, training=False):
+    def forward_fused(self, x, readers, *, training=False):
         return self._normalize(x, training, "relu")
+
+    def fold(self, kernel: _core.Buffer, bias: Any) -> tuple[_core.Buffer, _core.Buffer]:
+        """Kernel (..., channels) and bias of the layer before, with the moving statistics in them:
+        (x w + b) s + t = x (w s) + (b s + t)."""
+        scale, offset = _core.batch_norm_affine(
+            self.gamma, self.beta, self.moving_mean, self.moving_variance, self.epsilon
+        )
+        bias = offset if bias is None else ops.affine(bias, scale, offset)
+        return ops.affine(kernel, scale), bias
 
     def _normalize(self, x, training, activation):
         rank = len(x.shape)
@@ -165,3 +177,34 @@ class BatchNormalization(Layer):
             "beta_regularizer": regularizers.serialize(self.beta_regularizer),
             "gamma_regularizer": regularizers.serialize(self.gamma_regularizer),
         }
+
+
+def folds_normalization(
+    layer: Any, readers: Sequence[Layer], channels: int, weights: int, outputs: Any
+) -> int:
+    """How many of the readers, a BatchNormalization and a relu, cost a layer nothing where no way
+    back is wanted, because other weights do the first one's work.
+
+    The weights are made anew for each batch, which pays where they are fewer than the outputs.
+
+    Args:
+        layer: one with `activation`, the last step of its `forward`.
+        readers: as of `Layer.fuses`.
+        channels: the axis of the outputs that the weights' last one makes.
+        weights: their number.
+        outputs: their shape; rows may be None.
+    """
+    norm = readers[0]
+    if type(norm) is not BatchNormalization or norm.dtype != layer.dtype:
+        return 0
+    if layer.activation != "linear" or _penalised(layer, norm):
+        return 0
+    few = None not in outputs and math.prod(outputs) < weights
+    if few or norm.axis % len(outputs) != channels:
+        return 0
+    rest = readers[1:]
+    return 1 + (norm.fuses(rest, None, False) if rest else 0)
+
+
+def _penalised(*layers: Layer) -> bool:
+    return any(layer.activity_regularizer is not None for layer in layers)

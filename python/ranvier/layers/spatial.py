@@ -77,11 +77,17 @@ class SpatialLayer(Layer):
         return out if self.data_format == "channels_last" else (out[0], out[-1], *out[1:-1])
 
     def forward(self, x, *, training=False):
+        return self.with_channels_last(x, self.run_channels_last)
+
+    def with_channels_last(
+        self, x: Buffer, run: Callable[[Buffer], tuple[Buffer, Callable[[Any], Any]]]
+    ) -> tuple[Buffer, Callable[[Any], Any]]:
+        """What `run` makes of x, turned before and after if the channels stand first."""
         if self.data_format == "channels_last":
-            return self.run_channels_last(x)
+            return run(x)
         axes = range(1, self.rank + 1)
         last, first = (0, *(a + 1 for a in axes), 1), (0, self.rank + 1, *axes)
-        y, through = self.run_channels_last(ops.transpose(x, last))
+        y, through = run(ops.transpose(x, last))
 
         def backward(dy):
             dx = through(ops.transpose(dy, last))

@@ -190,6 +190,15 @@ class Model(Trainer, Layer):
             self.check_input([b.shape for b in x] if many else x.shape)
         return super().run(x, training)
 
+    def infer(self, x: Any) -> Any:
+        if type(self).forward is not Layer.forward or self.activity_regularizer is not None:
+            return super().infer(x)
+        many = isinstance(x, (list, tuple))
+        self.check_input([b.shape for b in x] if many else x.shape)
+        graph = self.graph(False, self._built_shape)
+        y = graph.infer(x)
+        return y[0] if graph.single_output else y
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of a name, or at a place in `layers`.
 
