@@ -46,7 +46,7 @@ void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, 
           for (int t = 0; t < taps; ++t) factor[t] = load_lanes(weight + t * c.w_column, k);
 #pragma GCC unroll 20
           for (int q = 0; q < (pixels - 1) * stride + taps; ++q) {
-            const Vec<T> v = load_lanes(from + q * c.x_column, k);
+            const Vec<T> v = in_register(load_lanes(from + q * c.x_column, k));
 #pragma GCC unroll 4
             for (int t = 0; t < taps; ++t) {
               const int p = (q - t) / stride;

@@ -71,6 +71,17 @@ RANVIER_INLINE void store(T* p, Vec<T> v) {
   memcpy(p, &v, sizeof v);
 }
 
+// v, in a register from here on: what uses it several times shall not read memory again each time.
+template <class V>
+RANVIER_INLINE V in_register(V v) {
+#if defined(__x86_64__)
+  __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+  __asm__("" : "+w"(v));
+#endif
+  return v;
+}
+
 // The first n lanes (0 <= n <= lanes); the others are read as 0 and never touched in memory.
 #if defined(__AVX512F__)
 RANVIER_INLINE Vec<float> load_n(const float* p, int64_t n) {
