@@ -389,7 +389,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
           if (ahead) {  // each tile asks for its share of the panel
             t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
-            t.ahead_step = width / tiles;
+            t.ahead_step = chunks_of(width, tiles);
           }
           if (g.source && panel == panel_0) {  // the next rows, on their way from memory
             t.ahead = t.a + rows * a_row;
