@@ -1,7 +1,7 @@
 // Dropout from a counter: element i is kept or not by (seed, counter, i) alone, so forward and backward agree, and so
 // do any number of threads (Philox4x32-10: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011).
+#include "kernels/philox.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -19,21 +19,8 @@ RANVIER_INLINE void random_bits(uint16_t* bits, RandomState key, int64_t run) {
   uint32_t x0[kBlocks], x1[kBlocks], x2[kBlocks], x3[kBlocks];
 #pragma omp simd
   for (int b = 0; b < kBlocks; ++b) {
-    const uint64_t block = static_cast<uint64_t>(run) * kBlocks + b;
-    uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32);
-    uint32_t c2 = static_cast<uint32_t>(key.counter), c3 = static_cast<uint32_t>(key.counter >> 32);
-    uint32_t k0 = static_cast<uint32_t>(key.seed), k1 = static_cast<uint32_t>(key.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-      const uint64_t p0 = uint64_t{0xD2511F53u} * c0, p1 = uint64_t{0xCD9E8D57u} * c2;
-      const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0, n2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-      c1 = static_cast<uint32_t>(p1);
-      c3 = static_cast<uint32_t>(p0);
-      c0 = n0;
-      c2 = n2;
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
-    }
-    x0[b] = c0, x1[b] = c1, x2[b] = c2, x3[b] = c3;
+    const Words w = philox(key, static_cast<uint64_t>(run) * kBlocks + b);
+    x0[b] = w.word[0], x1[b] = w.word[1], x2[b] = w.word[2], x3[b] = w.word[3];
   }
   const uint32_t* words[4] = {x0, x1, x2, x3};
   for (int w = 0; w < 4; ++w) {
