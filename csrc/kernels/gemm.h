@@ -37,8 +37,12 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // kDepth, leaves room for a panel of B beside it: 466 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
 // 1024^3, one thread, runs of 256, 512 and 1024: 84, 86 and 91 % of the peak.
 constexpr int64_t kDepth = 1024;
+// On the baseline tier a broadcast of floats costs as much as a multiplication: there the copy holds each element of A
+// once for each lane.
 template <class T>
-constexpr int64_t kBlockTiles = 32 / sizeof(T);
+constexpr int64_t kRepeat = !kFused && sizeof(T) == 4 ? kLanes<T> : 1;
+template <class T>
+constexpr int64_t kBlockTiles = 32 / sizeof(T) / kRepeat<T>;
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles.
 constexpr int64_t kAhead = 32;
 
@@ -94,8 +98,8 @@ struct Tile {
   Runs runs = {};  // of a tile of many
 };
 
-// `padded`: B's rows may be read beyond `lanes`.
-template <class T, int rows, int vectors, bool keep = false, bool many = false>
+// `padded`: B's rows may be read beyond `lanes`. `repeated`: A holds each element kRepeat times.
+template <class T, int rows, int vectors, bool keep = false, bool many = false, bool repeated = false>
 void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
   const int64_t a_row = t.a_row, a_column = t.a_column, b_row = t.b_row, lanes = t.lanes;
@@ -148,7 +152,8 @@ void tile(const Tile<T>& t, bool padded) {
       }
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        const Vec<T> av = splat<T>(a[i * a_row]);
+        Vec<T> av = repeated ? load(a + i * a_row) : splat<T>(a[i * a_row]);
+        if constexpr (repeated) av = in_register<T>(av);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
       }
@@ -185,32 +190,32 @@ void tile(const Tile<T>& t, bool padded) {
 }
 
 // The tile of `rows` rows and `vectors` vectors, found at run time.
-template <class T, int vectors, int rows, bool keep = false, bool many = false>
+template <class T, int vectors, int rows, bool keep = false, bool many = false, bool repeated = false>
 RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (rows > 1) {
-    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1, keep, many>(wanted, t, padded);
+    if (wanted < rows) return tile_of_rows<T, vectors, rows - 1, keep, many, repeated>(wanted, t, padded);
   }
-  tile<T, rows, vectors, keep, many>(t, padded);
+  tile<T, rows, vectors, keep, many, repeated>(t, padded);
 }
-template <class T, int rows, int vectors>
+template <class T, int rows, int vectors, bool repeated>
 RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (vectors > 1) {
-    if (wanted < vectors) return tile_of_vectors<T, rows, vectors - 1>(wanted, t, padded);
+    if (wanted < vectors) return tile_of_vectors<T, rows, vectors - 1, repeated>(wanted, t, padded);
   }
-  tile<T, rows, vectors>(t, padded);
+  tile<T, rows, vectors, false, false, repeated>(t, padded);
 }
-template <class T>
+template <class T, bool repeated = false>
 void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
-  if (vectors == 2) return tile_of_rows<T, 2, kRows>(rows, t, padded);
-  if (rows == 1) return tile_of_vectors<T, 1, kWideVectors>(vectors, t, padded);
-  if (vectors == 1) return tile_of_rows<T, 1, kRows>(rows, t, padded);
-  if (rows == 2) return tile_of_vectors<T, 2, 4>(vectors, t, padded);
-  tile_of_vectors<T, 3, 4>(vectors, t, padded);
+  if (vectors == 2) return tile_of_rows<T, 2, kRows, false, false, repeated>(rows, t, padded);
+  if (rows == 1) return tile_of_vectors<T, 1, kWideVectors, repeated>(vectors, t, padded);
+  if (vectors == 1) return tile_of_rows<T, 1, kRows, false, false, repeated>(rows, t, padded);
+  if (rows == 2) return tile_of_vectors<T, 2, 4, repeated>(vectors, t, padded);
+  tile_of_vectors<T, 3, 4, repeated>(vectors, t, padded);
 }
 // As above, and keeps a copy of B's panel.
-template <class T>
+template <class T, bool repeated>
 void tile_that_keeps(int64_t rows, const Tile<T>& t) {
-  tile_of_rows<T, 2, kRows, true>(rows, t, false);
+  tile_of_rows<T, 2, kRows, true, false, repeated>(rows, t, false);
 }
 // A tile of many runs, of one or two vectors.
 template <class T>
@@ -222,7 +227,7 @@ void tile_of_runs(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) 
 // A group's rows of A, next to one another.
 template <class T>
 struct Copy {
-  alignas(64) T data[kBlockTiles<T> * kRows * (kDepth + kLanes<T>)+kLanes<T>];
+  alignas(64) T data[kBlockTiles<T> * kRows * (kDepth + kLanes<T>)*kRepeat<T> + kLanes<T>];
   int64_t a_row, a_column;  // strides
   int64_t tile;             // elements from one tile to the next
 };
@@ -232,6 +237,19 @@ template <class T>
 void copy_rows(Copy<T>& to, const T* a, int64_t a_row, int64_t a_column, const int64_t* first, int64_t tiles,
                int64_t depth) {
   constexpr int64_t kL = kLanes<T>;
+  if constexpr (kRepeat<T> > 1) {
+    to.a_row = kL;
+    to.a_column = kRows * kL;
+    to.tile = depth * to.a_column;
+    for (int64_t i = 0; i < tiles; ++i) {
+      for (int64_t p = 0; p < depth; ++p) {
+        T* line = to.data + i * to.tile + p * to.a_column;
+        for (int64_t r = first[i]; r < first[i + 1]; ++r, line += kL)
+          store(line, splat<T>(a[r * a_row + p * a_column]));
+      }
+    }
+    return;
+  }
   to.tile = kRows * (depth + kL);
   if (a_column == 1) {
     to.a_row = depth + kL;
@@ -397,12 +415,13 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           }
           if (keep_panel && i == tile_0 && vectors == 2) {
             t.kept = panel_copy;
-            tile_that_keeps<T>(rows, t);
+            blocks.large ? tile_that_keeps<T, (kRepeat<T> > 1)>(rows, t) : tile_that_keeps<T, false>(rows, t);
             t.b = panel_copy;
             t.b_row = width;
             padded = true;
           } else {
-            tile_at<T>(rows, vectors, t, padded);
+            blocks.large ? tile_at<T, (kRepeat<T> > 1)>(rows, vectors, t, padded)
+                         : tile_at<T>(rows, vectors, t, padded);
           }
           if (last && g.update) {
             update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
