@@ -19,7 +19,8 @@ import ranvier
 import reference
 from ranvier import benchmark
 
-LIBRARIES = ("ranvier", "numpy", *(name for name in ("torch", "jax") if find_spec(name)))
+PEERS = {"torch": "torch", "jax": "jax", "keras": "tensorflow"}  # each with what it needs
+LIBRARIES = ("ranvier", "numpy", *(name for name, needs in PEERS.items() if find_spec(needs)))
 
 
 def beside(*works):
