@@ -329,19 +329,25 @@ int64_t Program::run(int64_t steps, double seconds) {
     return done + run_alone(steps - done, std::chrono::duration<double>(end - Clock::now()).count());
   }
   constexpr int64_t kShort = 16, kTrial = 4, kRetry = 10;
-  constexpr double kTrialSeconds = 2e-3;
+  constexpr double kTrialSeconds = 2e-3, kClear = 1.25, kWorth = 100;
   Choice& choice = choices_[steps >= kShort];
   while (done < steps) {
     const double left = std::chrono::duration<double>(end - Clock::now()).count();
     if (done > 0 && left <= 0) break;
     const int64_t* tries = choice.tries;
     const bool best = choice.step_seconds[1] < choice.step_seconds[0];
+    const double fast = choice.step_seconds[best], slow = choice.step_seconds[!best];
+    // Where a step takes milliseconds one says enough about a thread alone.
+    const bool clear = best && tries[0] > 0 && fast > kTrialSeconds && slow > kClear * fast;
+    const double trial_seconds = std::max(slow, std::min(kTrialSeconds, slow * static_cast<double>(steps - done)));
+    const bool worth = choice.since_trial >= kWorth * trial_seconds * (1 - fast / slow);
     bool together = best;
     bool trial = true;
-    if (tries[0] < kTrial || tries[1] < kTrial) {
+    if (!clear && (tries[0] < kTrial || tries[1] < kTrial)) {
       together = tries[1] <= tries[0];
-    } else if ((tries[0] + tries[1]) % kRetry == 0) {
+    } else if ((tries[0] + tries[1]) % kRetry == 0 && worth) {
       together = !best;
+      choice.since_trial = 0;
     } else {
       trial = false;
     }
@@ -358,6 +364,7 @@ int64_t Program::run_timed(bool together, int team, int64_t steps, double second
   const int64_t done = together ? run_together(team, steps, seconds) : run_alone(steps, seconds);
   const double took = std::chrono::duration<double>(Clock::now() - begin).count();
   if (done == 0) return 0;
+  choice.since_trial += took;
   double& known = choice.step_seconds[together];
   const double now = took / static_cast<double>(done);
   // The first run of all warms the caches, and wakes the threads: not counted for long. What disturbs others' threads

@@ -105,10 +105,12 @@ class Program {
   double saved_ = 0;  // nanoseconds of a step that the plan takes off one thread
 
   // Whether threads pay is measured, apart for short and for long runs: the bits are the same either way. The loser is
-  // tried again now and then, because other programs come and go.
+  // tried again now and then, because other programs come and go; but not before a hundred times as long has been run
+  // as that costs.
   struct Choice {
     double step_seconds[2] = {0, 0};  // alone, together
     int64_t tries[2] = {0, 0};
+    double since_trial = 0;  // seconds
   };
   Choice choices_[2];
 };
