@@ -477,19 +477,25 @@ RANVIER_INLINE void ask_to_write(const void* p) {
 #endif
 }
 
-// Asks for lines [begin, end), four to a tile, of what will be written of tiles from `tile` on, a panel of it.
+// Asks for lines [begin, end), four to a tile, of what will be written of tiles from `tile` on, a panel of it, and of
+// the outputs it goes through.
 template <class T>
 RANVIER_INLINE void claim(const WinogradArgs& a, const Tiles& tiles, int64_t tile, int64_t begin, int64_t end,
-                          int64_t column) {
+                          int64_t column, bool past_caches) {
   const ConvGeometry& s = a.g;
+  const T* y = static_cast<const T*>(a.y);
+  const T* kept = static_cast<const T*>(a.through);
   for (int64_t line = begin; line < end; ++line) {
     const Place p = place_of(tiles, tile + line / kOut);
     const int64_t row = p.row + line % kOut;
     if (row >= s.out_height) continue;
-    const T* y =
-        static_cast<const T*>(a.y) + ((p.image * s.out_height + row) * s.out_width + p.column) * s.filters + column;
-    for (int64_t j = 0; j < kOut; ++j, y += s.filters) {
-      for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) ask_to_write(y + f);
+    const int64_t pixel = ((p.image * s.out_height + row) * s.out_width + p.column) * s.filters + column;
+    for (int64_t j = 0; j < kOut; ++j) {
+      for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) {
+        const int64_t at = pixel + j * s.filters + f;
+        if (!past_caches) ask_to_write(y + at);
+        if (kept) __builtin_prefetch(kept + at);
+      }
     }
   }
 }
@@ -512,7 +518,7 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
     for (int64_t column = 0; column < s.filters; column += kPanel<T>) {
       multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + column * kPoints * s.channels, last - first, s.channels,
                [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-                 if (!past_caches) claim<T>(a, tiles, first, lines * i / n, lines * (i + 1) / n, column);
+                 claim<T>(a, tiles, first, lines * i / n, lines * (i + 1) / n, column, past_caches);
                });
       Place p = place_of(tiles, first);
       for (int64_t t = 0; t < last - first; ++t, next(tiles, p)) {
@@ -549,7 +555,8 @@ RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   if (b.runs > 1) b.runs += b.runs % 2;
   if (b.runs < 1) b.runs = 1;
   b.chunks = blocks * b.runs;
-  b.group = tiles < kGradientGroup ? tiles : kGradientGroup;
+  const int64_t run = chunks_of(tiles, b.runs);  // even groups: in one of few tiles the sums go to and fro for little
+  b.group = tiles > 0 ? chunks_of(run, chunks_of(run, kGradientGroup)) : 0;
   const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
   b.at_x = {b.group * row + kLine<T>, row, 0};
   b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>, 0};
