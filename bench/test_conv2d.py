@@ -157,3 +157,94 @@ def test_backward(benchmark, name, function):
     case = Case(name)
     benchmark.extra_info["flop"] = 2 * case.flop
     case.assert_backward(*(np.asarray(a) for a in benchmark(function(case))))
+
+
+# batch, height, width, channels, filters; kernels of 4x4 and a stride of 2 double the image
+TRANSPOSED = {
+    "transposed, 32x8x8x256->128": (32, 8, 8, 256, 128),
+    "transposed, 32x16x16x128->64": (32, 16, 16, 128, 64),
+    "transposed, 32x32x32x64->3": (32, 32, 32, 64, 3),
+}
+
+
+class TransposedCase:
+    def __init__(self, name):
+        batch, height, width, channels, filters = TRANSPOSED[name]
+        r = np.random.default_rng(0)
+        self.x = r.normal(size=(batch, height, width, channels)).astype(np.float32)
+        self.w = r.normal(size=(4, 4, filters, channels)).astype(np.float32)
+        self.w /= np.float32(2 * np.sqrt(channels))
+        self.b = r.normal(size=filters).astype(np.float32)
+        self.dy = r.normal(size=(batch, 2 * height, 2 * width, filters)).astype(np.float32)
+        self.flop = 2 * self.x.size * 16 * filters
+
+    def assert_right(self, y, dx, dw, db):
+        """Some elements of each, summed by hand in float64."""
+        np.testing.assert_allclose(db, self.dy.sum(axis=(0, 1, 2), dtype=np.float64), rtol=1e-3,
+                                   atol=1e-2)  # fmt: skip
+        ends, r = ((0, 0), (1, 1), (1, 1), (0, 0)), np.random.default_rng(1)
+        x, dy = np.pad(self.x, ends).astype(np.float64), np.pad(self.dy, ends).astype(np.float64)
+        for _ in range(20):
+            n, i, j, f = (int(r.integers(s)) for s in y.shape)
+            taps = [(kh, kw) for kh in range(4) for kw in range(4)
+                    if (i + 1 - kh) % 2 == 0 and (j + 1 - kw) % 2 == 0]  # fmt: skip
+            expected = self.b[f] + sum(
+                x[n, (i + 3 - kh) // 2, (j + 3 - kw) // 2] @ self.w[kh, kw, f] for kh, kw in taps
+            )
+            assert y[n, i, j, f] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            n, i, j, c = (int(r.integers(s)) for s in self.x.shape)
+            expected = (dy[n, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] * self.w[..., c]).sum()
+            assert dx[n, i, j, c] == pytest.approx(expected, rel=1e-4, abs=1e-3)
+            kh, kw, f, c = (int(r.integers(s)) for s in self.w.shape)
+            rows, columns = (slice(k, k + 2 * n, 2) for k, n in zip((kh, kw), self.x.shape[1:3]))
+            expected = (dy[:, rows, columns, f] * self.x[..., c]).sum()
+            scale = np.sqrt(self.x[..., c].size)
+            assert dw[kh, kw, f, c] == pytest.approx(expected, abs=1e-3 * scale)
+
+
+def ranvier_transposed(case):
+    options = {"strides": 2, "padding": ((1, 1), (1, 1))}
+    y, outs = np.empty_like(case.dy), tuple(np.empty_like(a) for a in (case.x, case.w, case.b))
+    return (
+        lambda: ops.conv2d_transpose(case.x, case.w, case.b, **options, out=y),
+        lambda: ops.conv2d_transpose_backward(
+            case.dy, case.x, None, case.w, case.b, **options, out=outs
+        ),
+    )
+
+
+def torch_transposed(layout):
+    def functions(case):
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+        x, w, b, dy = torch_tensors(torch, case, layout)
+
+        def forward():
+            with torch.no_grad():
+                y = torch.nn.functional.conv_transpose2d(x, w, b, 2, 1)
+            return y.permute(0, 2, 3, 1)
+
+        def backward():
+            dx, dw, db = torch.ops.aten.convolution_backward(
+                dy, x, w, [len(b)], [2, 2], [1, 1], [1, 1], True, [0, 0], 1, [True] * 3
+            )
+            return dx.permute(0, 2, 3, 1), dw.permute(2, 3, 1, 0), db
+
+        return forward, backward
+
+    return functions
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [ranvier_transposed, torch_transposed("first"), torch_transposed("last")],
+    ids=IDS,
+)
+@pytest.mark.parametrize("back", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed(benchmark, name, back, functions):
+    benchmark.group = f"convolution {name}{', all gradients' if back else ''}"
+    case = TransposedCase(name)
+    benchmark.extra_info["flop"] = (1 + back) * case.flop
+    forward, backward = functions(case)
+    case.assert_right(np.asarray(forward()), *(np.asarray(a) for a in backward()))
+    benchmark(backward if back else forward)

@@ -219,11 +219,79 @@ RANVIER_INLINE void add_taps(T* dw, const T* x, const T* dy, int64_t rows, int64
   }
 }
 
+// dw of 3x3 taps += the same, over pixels that all of them see. `slide`: a pixel's second tap reads what the next
+// pixel's first one does.
+template <class T, bool slide>
+RANVIER_INLINE void add_square(T* dw, int64_t dw_row, const T* x, int64_t x_row_tap, int64_t x_tap, int64_t x_row,
+                               int64_t x_column, const T* dy, int64_t dy_row, int64_t dy_column, int64_t rows,
+                               int64_t columns, int64_t k) {
+  Vec<T> sum[3][3] = {};
+  for (int64_t row = 0; row < rows; ++row) {
+    const T* from = x + row * x_row;
+    const T* gradient = dy + row * dy_row;
+    Vec<T> v[3][3];
+    const auto read = [&](int tap) __attribute__((always_inline)) {
+#pragma GCC unroll 3
+      for (int i = 0; i < 3; ++i) v[i][tap] = load_lanes(from + i * x_row_tap + tap * x_tap, k);
+    };
+    if (slide) {
+      read(0);
+      read(1);
+    }
+    for (int64_t column = 0; column < columns; ++column, from += x_column, gradient += dy_column) {
+      if (!slide) {
+        read(0);
+        read(1);
+      }
+      read(2);
+      const Vec<T> g = load_lanes(gradient, k);
+#pragma GCC unroll 3
+      for (int i = 0; i < 3; ++i) {
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; ++j) sum[i][j] = fma(v[i][j], g, sum[i][j]);
+        if (slide) {
+          v[i][0] = v[i][1];
+          v[i][1] = v[i][2];
+        }
+      }
+    }
+  }
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; ++j) {
+      T* const to = dw + i * dw_row + j * dy_column;
+      store_lanes(to, load_lanes(to, k) + sum[i][j], k);
+    }
+  }
+}
+
+template <class T, bool slide>
+void depthwise_square(T* dw, int64_t dw_row, const T* x, int64_t x_row_tap, int64_t x_tap, int64_t x_row,
+                      int64_t x_column, const T* dy, int64_t dy_row, int64_t dy_column, int64_t rows, int64_t columns,
+                      int64_t k) {
+  const auto run = [=](int64_t lanes) __attribute__((always_inline)) {
+    add_square<T, slide>(dw, dw_row, x, x_row_tap, x_tap, x_row, x_column, dy, dy_row, dy_column, rows, columns, lanes);
+  };
+  if (k < kLanes<T>) return run(k);
+  run(kLanes<T>);
+}
 template <class T, int taps>
 void depthwise_taps(T* dw, const T* x, const T* dy, int64_t rows, int64_t columns, int64_t x_row, int64_t x_column,
                     int64_t x_tap, int64_t dy_row, int64_t dy_column, int64_t k) {
   if (k < kLanes<T>) return add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, k);
   add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, kLanes<T>);
+}
+
+// What the first and the last of some taps see, between them all see; what one of them sees before that, and after it.
+RANVIER_INLINE Range shared(Range first, Range last) {
+  return {first.begin < last.end ? first.begin : last.end, last.end};
+}
+RANVIER_INLINE Range before(Range own, Range all) {
+  return {own.begin, own.end < all.begin ? own.end : all.begin};
+}
+RANVIER_INLINE Range after(Range own, Range all) {
+  return {own.begin > all.end ? own.begin : all.end, own.end};
 }
 
 // Chunks: parts of the pixels, each with its dw.
@@ -243,7 +311,8 @@ void depthwise_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, i
   const int64_t size = g.kernel_height * g.kernel_width * g.filters;
   const Axis down = down_of(g), across = across_of(g);
   const int64_t x_column = across.stride * g.channels, x_row = down.stride * g.width * g.channels;
-  const int64_t x_tap = across.dilation * g.channels, dy_row = g.out_width * g.filters;
+  const int64_t x_tap = across.dilation * g.channels, x_row_tap = down.dilation * g.width * g.channels,
+                dy_row = g.out_width * g.filters;
   for (int64_t split = begin; split < end; ++split) {
     T* dw = static_cast<T*>(a.dw) + split * size;
     if (!a.accumulate) for_lanes<T>(0, size, [=](int64_t i, int64_t k) { store_lanes(dw + i, Vec<T>{}, k); });
@@ -253,44 +322,61 @@ void depthwise_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, i
       const Range rows = part(g.out_height, block % parts.blocks, parts.blocks);
       const T* x = static_cast<const T*>(a.x) + image * g.height * g.width * g.channels;
       const T* dy = static_cast<const T*>(a.dy) + image * g.out_height * dy_row;
-      // taps [kw, kw + taps) over those columns, all channels
-      const auto add = [&](int64_t kh, Range oh, int64_t kw, int64_t taps, Range ow) __attribute__((always_inline)) {
-        if (ow.size() <= 0) return;
+      const auto rows_of = [&](int64_t kh) __attribute__((always_inline)) {
+        const Range oh = down.outputs_of(kh, g.out_height);
+        return Range{clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
+      };
+      const auto columns_of = [&](int64_t kw)
+                                  __attribute__((always_inline)) { return across.outputs_of(kw, g.out_width); };
+      // Of high x wide taps from (kh, kw) on, over those pixels, all channels: 3x3, 1x3 or 1x1.
+      const auto add = [&](int64_t kh, int64_t kw, int64_t high, int64_t wide, Range oh,
+                           Range ow) __attribute__((always_inline)) {
+        if (oh.size() <= 0 || ow.size() <= 0) return;
         const T* from = x + (oh.begin * down.stride - down.pad + kh * down.dilation) * g.width * g.channels +
                         (ow.begin * across.stride - across.pad + kw * across.dilation) * g.channels;
         const T* gradient = dy + oh.begin * dy_row + ow.begin * g.filters;
         T* to = dw + (kh * g.kernel_width + kw) * g.filters;
+        const auto square = x_tap == x_column ? depthwise_square<T, true> : depthwise_square<T, false>;
+        const auto line = wide == 3 ? depthwise_taps<T, 3> : depthwise_taps<T, 1>;
         for (int64_t m = 0; m < g.filters; m += g.channels) {
           for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
-            const auto run = taps == 3 ? depthwise_taps<T, 3> : depthwise_taps<T, 1>;
-            run(to + m + c, from + c, gradient + m + c, oh.size(), ow.size(), x_row, x_column, x_tap, dy_row, g.filters,
-                k);
+            if (high == 3) {
+              square(to + m + c, g.kernel_width * g.filters, from + c, x_row_tap, x_tap, x_row, x_column,
+                     gradient + m + c, dy_row, g.filters, oh.size(), ow.size(), k);
+            } else {
+              line(to + m + c, from + c, gradient + m + c, oh.size(), ow.size(), x_row, x_column, x_tap, dy_row,
+                   g.filters, k);
+            }
           });
         }
       };
-      for (int64_t kh = 0; kh < g.kernel_height; ++kh) {
-        Range oh = down.outputs_of(kh, g.out_height);
-        oh = {clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
-        for (int64_t kw = 0; kw < g.kernel_width;) {
-          const Range first = across.outputs_of(kw, g.out_width);
-          if (kw + 3 > g.kernel_width) {
-            add(kh, oh, kw, 1, first);
-            ++kw;
-            continue;
+      // Of three taps side by side first the columns that all of them see, and then what each has beside.
+      const auto add_rows = [&](int64_t kh, int64_t high, Range oh) {
+        if (oh.size() <= 0) return;
+        int64_t kw = 0;
+        for (; kw + 3 <= g.kernel_width; kw += 3) {
+          const Range all = shared(columns_of(kw), columns_of(kw + 2));
+          add(kh, kw, high, 3, oh, all);
+          for (int64_t i = 0; i < 3 * high; ++i) {
+            const Range own = columns_of(kw + i % 3);
+            add(kh + i / 3, kw + i % 3, 1, 1, oh, before(own, all));
+            add(kh + i / 3, kw + i % 3, 1, 1, oh, after(own, all));
           }
-          // of three taps the columns that all of them see, and then what each has beside
-          const Range last = across.outputs_of(kw + 2, g.out_width);
-          const int64_t middle = first.begin < last.end ? first.begin : last.end;
-          const Range all = {middle, last.end};
-          add(kh, oh, kw, 3, all);
-          for (int64_t t = kw; t < kw + 3; ++t) {
-            const Range own = across.outputs_of(t, g.out_width);
-            add(kh, oh, t, 1, {own.begin, own.end < all.begin ? own.end : all.begin});
-            add(kh, oh, t, 1, {own.begin > all.end ? own.begin : all.end, own.end});
-          }
-          kw += 3;
+        }
+        for (int64_t i = 0; i < (g.kernel_width - kw) * high; ++i) {
+          add(kh + i % high, kw + i / high, 1, 1, oh, columns_of(kw + i / high));
+        }
+      };
+      int64_t kh = 0;
+      for (; kh + 3 <= g.kernel_height; kh += 3) {
+        const Range all = shared(rows_of(kh), rows_of(kh + 2));
+        add_rows(kh, 3, all);
+        for (int64_t i = kh; i < kh + 3; ++i) {
+          add_rows(i, 1, before(rows_of(i), all));
+          add_rows(i, 1, after(rows_of(i), all));
         }
       }
+      for (; kh < g.kernel_height; ++kh) add_rows(kh, 1, rows_of(kh));
     }
   }
 }
