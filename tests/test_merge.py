@@ -256,9 +256,18 @@ def test_concatenate_layer(axis, dtype):
     assert y.shape == ((None, 6, 3) if axis in (1, -2) else (None, 3, 6))
 
 
+# The layer takes any axes, also those between others.
+LAYER_DOTS = [
+    *(d for d in DOTS if 0 not in d[0]),
+    ((2, 3, 4, 5), (2, 4, 3), (2, 1)),
+    ((2, 3, 4, 5), (2, 6, 4, 3), -2),
+    ((3, 2, 4), (3, 5, 4, 3, 2), (-1, 2)),
+]
+
+
 @every_dtype
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize(("a_shape", "b_shape", "axes"), [d for d in DOTS if 0 not in d[0]])
+@pytest.mark.parametrize(("a_shape", "b_shape", "axes"), LAYER_DOTS)
 def test_dot_layer(a_shape, b_shape, axes, normalize, dtype):
     a, b = draw(*a_shape, dtype=dtype), draw(*b_shape, dtype=dtype, seed=1)
     layer = layers.Dot(axes, normalize, dtype=dtype)
@@ -326,8 +335,9 @@ def test_layers_refuse_what_does_not_fit():
         layers.Concatenate(0)
     with pytest.raises(ValueError, match=r"axes of equal size: axis 1 of \(None, 3\)"):
         layers.Dot(1)([a, b])
-    with pytest.raises(ValueError, match="the first or the last behind the rows"):
-        layers.Dot(2)([draw(2, 3, 4, 5), draw(2, 3, 4, 5)])
+    for axes in (0, 3, -3, (1, -4)):
+        with pytest.raises(ValueError, match="axes must be behind the rows"):
+            layers.Dot(axes)([draw(2, 3, 4), draw(2, 3, 4)])
     with pytest.raises(TypeError, match="axes must be an integer or two"):
         layers.Dot("1")
     with pytest.raises(ValueError, match="axes must be an integer or two"):
@@ -355,7 +365,7 @@ def test_gradients(function, kind, options, float64):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize(("a_shape", "b_shape", "axes"), [d for d in DOTS if 0 not in d[0]])
+@pytest.mark.parametrize(("a_shape", "b_shape", "axes"), LAYER_DOTS)
 def test_dot_gradients(a_shape, b_shape, axes, normalize, float64):
     if normalize and a_shape == (2, 1, 1):
         return  # the cosine of single numbers is 1 or -1: the derivative is rounding

@@ -190,10 +190,9 @@ def merges(draw):
         sizes = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
         return name, arguments, [(*shape[:axis], n, *shape[axis + 1 :]) for n in sizes]
     if name == "Dot":
-        shape = shape[:3]
-        i = draw(st.sampled_from([1, len(shape) - 1]))
-        other = [shape[0], *(draw(st.integers(1, 5)) for _ in range(draw(st.integers(1, 2))))]
-        j = draw(st.sampled_from([1, len(other) - 1]))
+        i = draw(st.integers(1, len(shape) - 1))
+        other = [shape[0], *(draw(st.integers(1, 5)) for _ in range(draw(st.integers(1, 3))))]
+        j = draw(st.integers(1, len(other) - 1))
         other[j] = shape[i]
         arguments = {"axes": (i, j), "normalize": draw(st.booleans())}
         return name, arguments, [shape, tuple(other)]

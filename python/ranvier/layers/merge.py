@@ -215,8 +215,7 @@ class Dot(_Merge):
     """For each row the sum of products along one axis of each of two inputs.
 
     Args:
-        axes: (axis of the first, axis of the second), or one number for both; each the first or the
-            last behind the rows.
+        axes: (axis of the first, axis of the second), or one number for both; any but the rows.
         normalize: scale the inputs to length 1 along these axes before: y is the cosine.
 
     Called on a list of two inputs. Output (rows, the first's other axes, the second's other axes),
@@ -244,10 +243,10 @@ class Dot(_Merge):
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         (i, j), (a, b) = self._axes(input_shape), input_shape
         for axis, shape in ((i, a), (j, b)):
-            if axis not in (1, len(shape) - 1):
+            if not 1 <= axis < len(shape):
                 raise ValueError(
-                    f"[{self.name}] Dot's axes must be the first or the last behind the rows: axes="
-                    f"{self.axes} of {input_shape}; use Permute before"
+                    f"[{self.name}] Dot's axes must be behind the rows, which are axis 0: axes="
+                    f"{self.axes} of {input_shape}"
                 )
         if None not in (a[i], b[j]) and a[i] != b[j]:
             raise ValueError(
@@ -258,19 +257,32 @@ class Dot(_Merge):
 
     def forward(self, xs, *, training=False):
         self.check_rows(xs)
-        i, j = axes = self._axes([x.shape for x in xs])
+        turned = map(_turned, xs, self._axes([x.shape for x in xs]))
+        (a, i, turn_a), (b, j, turn_b) = turned
         unit = _unit if self.normalize else _as_it_is
-        a, back_a = unit(xs[0], i)
-        b, back_b = unit(xs[1], j)
+        a, back_a = unit(a, i)
+        b, back_b = unit(b, j)
 
         def backward(dy):
-            da, db = ops.dot_backward(dy, a, b, axes)
-            return [None if da is None else back_a(da), None if db is None else back_b(db)]
+            da, db = ops.dot_backward(dy, a, b, (i, j))
+            return [
+                None if da is None else turn_a(back_a(da)),
+                None if db is None else turn_b(back_b(db)),
+            ]
 
-        return ops.dot(a, b, axes), backward
+        return ops.dot(a, b, (i, j)), backward
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
+
+
+def _turned(x: Buffer, axis: int):
+    """(x, axis, backward), with the axis where `ops.dot` takes it: behind the rows, or last."""
+    if axis in (1, x.ndim - 1):
+        return x, axis, lambda dy: dy
+    order = [*(d for d in range(x.ndim) if d != axis), axis]
+    back = [order.index(d) for d in range(x.ndim)]
+    return ops.transpose(x, order), x.ndim - 1, lambda dy: ops.transpose(dy, back)
 
 
 def _as_it_is(x: Buffer, axis: int):
