@@ -662,7 +662,10 @@ RANVIER_INLINE Vec<double> scale_back(Vec<double> y, Vec<double> shifted) {
 // c - 1 + e^r, rounded once, and e^r - 1, for |r| <= ln 2 / 2.
 template <class T>
 RANVIER_INLINE Vec<T> exp_reduced(Vec<T> r, Vec<T> c = splat<T>(T(1))) {
-  if constexpr (!kFused) return c + fma(r * r, polynomial<T>(Constants<T>::kExp, r), r);
+  if constexpr (!kFused) {
+    const Vec<T> sum = c + r;  // and what it loses
+    return sum + fma(r * r, polynomial<T>(Constants<T>::kExp, r), r - (sum - c));
+  }
   return fma(fma(polynomial<T>(Constants<T>::kExp, r), r, splat<T>(T(1))), r, c);
 }
 template <class T>
@@ -705,7 +708,7 @@ RANVIER_INLINE Vec<T> times_sigmoid(Vec<T> a, Vec<T> v, Vec<T> rest) {
   // Below the bound the result is 0; above, a.
   constexpr T kLow = C::kExpLow, kHigh = T(40);
   Vec<T> n;
-  const Vec<T> r = reduce_exponent<T>(-at_most<T>(at_least<T>(v, splat<T>(kLow)), splat<T>(kHigh)), n) - rest;
+  const Vec<T> r = reduce_exponent<T>(-at_most<T>(at_least<T>(v, splat<T>(kLow)), splat<T>(kHigh)), n, -rest);
   const Vec<T> power = scale_back(splat<T>(T(1)), n), c = T(1) + power;
   return scale_back(at_least<T>(a, splat<T>(kLow)) / exp_reduced<T>(r + (power - (c - T(1))), c), n);
 }
