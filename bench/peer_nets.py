@@ -6,8 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 
-def with_torch(torch, weights, last, x, y, batch, epochs):
-    """The function that trains for some more epochs and returns their losses."""
+def with_torch(torch, weights, last, x, y, batch, epochs, **options):
+    """The function that trains for some more epochs and returns their losses.
+
+    The options are for Adam.
+    """
     nn, functional = torch.nn, torch.nn.functional
     stack = []
     for i in range(0, len(weights), 2):
@@ -19,7 +22,7 @@ def with_torch(torch, weights, last, x, y, batch, epochs):
         stack += [layer, nn.ReLU()]
     stack[-1:] = [nn.Sigmoid()] if last == "sigmoid" else []  # cross_entropy takes logits
     model = nn.Sequential(*stack)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, **options)
     xs, ys = torch.from_numpy(x), torch.from_numpy(np.asarray(y))
     batches = [(xs[i : i + batch], ys[i : i + batch]) for i in range(0, len(x), batch)]
     loss_of = functional.mse_loss if last == "sigmoid" else functional.cross_entropy

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from numpy_net import Net
 from peer_nets import with_jax, with_torch
-from works import Work, beside, torch_of
+from works import LIBRARIES, Work, beside, torch_of
 
 import ranvier
 
@@ -57,15 +58,21 @@ class Fit(Work):
         run = self.numpy(x.astype(float), y, np.float64)
         return [run(), run()]
 
-    def ranvier(self, x, y):
+    def compiled(self, optimizer="adam"):
         hidden = [ranvier.layers.Dense(units, activation="relu") for units in self.widths[1:-1]]
         out = ranvier.layers.Dense(self.widths[-1], activation=self.last)
         model = ranvier.Sequential([ranvier.Input((self.widths[0],)), *hidden, out])
         loss = "mse" if self.last == "sigmoid" else "sparse_categorical_crossentropy"
-        model.compile(optimizer="adam", loss=loss)
+        model.compile(optimizer=optimizer, loss=loss)
         model.set_weights(self.weights())
+        return model
+
+    def losses(self, model, x, y):
         options = {"batch_size": self.batch, "epochs": self.epochs, "shuffle": False, "verbose": 0}
         return lambda: model.fit(x, y, **options).history["loss"]
+
+    def ranvier(self, x, y):
+        return self.losses(self.compiled(), x, y)
 
     def numpy(self, x, y, dtype=np.float32):
         net = Net(self.weights(), self.last, dtype)
@@ -79,6 +86,50 @@ class Fit(Work):
         import jax
 
         return with_jax(jax, self.weights(), self.last, x, y, self.batch, self.epochs)
+
+
+class FitWide(Fit):
+    """A dense net with so many weights that Adam takes a good part of a step. Ranvier changes each
+    weight as soon as its gradient is complete, or `late`, all of them at the end: with equal bits.
+    PyTorch's Adam is its fused one. The gradients are so small that the two places where epsilon
+    is added would count; hence one that is next to nothing.
+    """
+
+    epsilon = 1e-12
+
+    def __init__(self, layers, width, batch, steps):
+        def data():
+            x = np.random.default_rng(4).random((steps * batch, width), np.float32)
+            return x, x
+
+        super().__init__((width,) * (layers + 1), "sigmoid", data, batch, epochs=1)
+        self.name = f"{layers} x Dense({width}), batch {batch}"
+
+    def prepare(self, who):
+        run = getattr(self, who)(*self.draw())
+        tolerance = 1e-3 if who == "torch" else 0
+        np.testing.assert_allclose([run(), run()], self.answers(), rtol=tolerance)
+        return run
+
+    def oracle(self):
+        run = self.late(*self.draw())
+        return [run(), run()]
+
+    def ranvier(self, x, y, early=True):
+        model = self.compiled(ranvier.optimizers.Adam(epsilon=self.epsilon))
+        # No public switch: what is true here is false for a net with a NumpyLayer, and only there.
+        assert model._early
+        model._early = early
+        return self.losses(model, x, y)
+
+    def late(self, x, y):
+        return self.ranvier(x, y, early=False)
+
+    def torch(self, x, y):
+        torch, *_ = torch_of(gradients=True)
+        options = {"fused": True, "eps": self.epsilon}
+        net = self.weights(), self.last, x, y
+        return with_torch(torch, *net, self.batch, self.epochs, **options)
 
 
 def rows():
@@ -98,6 +149,9 @@ def patches():
     return x, x
 
 
+WIDE = FitWide(layers=6, width=2048, batch=64, steps=4)
+
+
 @beside(
     Fit((10, 5, 5, 5, 10), "sigmoid", rows, batch=1, epochs=10),
     Fit((784, 64, 64, 784), "sigmoid", patches, batch=256, epochs=1),
@@ -105,3 +159,8 @@ def patches():
 )
 def test_fit(measure, work, who):
     measure(work, who)
+
+
+@pytest.mark.parametrize("who", ["ranvier", "late", *({"torch"} & set(LIBRARIES))])
+def test_adam_inside_backward(measure, who):
+    measure(WIDE, who)
