@@ -153,7 +153,7 @@ void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
         Vec<T> av = repeated ? load(a + i * a_row) : splat<T>(a[i * a_row]);
-        if constexpr (repeated) av = in_register<T>(av);
+        if constexpr (repeated) av = in_register(av);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
       }

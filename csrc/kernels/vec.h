@@ -250,15 +250,6 @@ RANVIER_INLINE V sqrt(V a) {
 }
 #endif
 
-// x, which the compiler may not load a second time instead.
-template <class T>
-RANVIER_INLINE Vec<T> in_register(Vec<T> x) {
-#if defined(__x86_64__)
-  asm("" : "+x"(x));
-#endif
-  return x;
-}
-
 // The templates below take T explicitly: a vector type does not tell it.
 template <class T>
 RANVIER_INLINE IVec<T> bits(Vec<T> x) {
