@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import peers
 from ranvier import config, utils
 from ranvier.layers.base import clear_names
 
@@ -17,3 +18,13 @@ def fresh():
     yield
     config.set_floatx("float32")
     config.set_precision("fast")
+
+
+@pytest.fixture(scope="session")
+def keras():
+    return peers.keras()
+
+
+@pytest.fixture(scope="session")
+def torch():
+    return peers.torch()

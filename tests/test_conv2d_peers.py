@@ -7,11 +7,11 @@ tensorflow.
 from __future__ import annotations
 
 import os
-import warnings
 
 import numpy as np
 import pytest
 
+import peers
 import reference
 from ranvier import ops
 
@@ -32,12 +32,6 @@ many = settings(
     suppress_health_check=list(HealthCheck),
 )
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-12}  # of the largest value, for 1000 terms or fewer
-
-
-def peer(name, why):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer says while it is imported
-        return pytest.importorskip(name, reason=why)
 
 
 def pairs(low, high):
@@ -114,7 +108,7 @@ def torch_of(torch, forward, x, w, b, dy):
 @many
 @given(configurations(paddings=("valid", "same", "given")))
 def test_beside_torch(configuration):
-    torch = peer("torch", "PyTorch is not installed")
+    torch = peers.torch()
     x, w, b, r, options = configuration
     dy, ours, terms = ours_of("conv2d", x, w, b, r, options)
     (top, bottom), (left, right) = reference.conv_padding(
@@ -135,7 +129,7 @@ def test_beside_torch(configuration):
 @given(configurations(kinds=("transposed",), paddings=("valid", "given")))
 def test_transposed_beside_torch(configuration):
     """PyTorch has no "same" here; what it computes whole is cut to what the op keeps."""
-    torch = peer("torch", "PyTorch is not installed")
+    torch = peers.torch()
     x, w, b, r, options = configuration
     if options["padding"] != "valid":  # cut less than there is
         (top, bottom), (left, right) = options["padding"]
@@ -171,13 +165,10 @@ def test_transposed_beside_torch(configuration):
 
 def keras_of(forward, arrays, dy):
     """y and the gradients with respect to the arrays, by the backend's own derivatives."""
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    backend = os.environ["KERAS_BACKEND"]
+    library, keras = peers.keras_backend(), peers.keras()
+    backend = keras.backend.backend()
     if backend not in ("jax", "tensorflow"):
         pytest.skip("Keras's derivatives are taken from jax or tensorflow")
-    library = peer(backend, "Keras's backend is not installed: KERAS_BACKEND chooses it")
-    keras = peer("keras", "Keras 3 is not installed")
     if backend == "jax":
         y, back = library.vjp(lambda *a: forward(keras.ops, *a), *arrays)
         return [np.asarray(a) for a in (y, *back(np.asarray(dy)))]

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,26 +24,6 @@ pytestmark = [
 
 STEPS = 100
 TOLERANCE = 1e-4  # relative, of every step's loss
-
-
-def peer(name, why):
-    """The library, or a skip. Imported when the first test asks for it: that takes seconds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer says while it is imported
-        return pytest.importorskip(name, reason=why)
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    peer(os.environ["KERAS_BACKEND"], "Keras's backend is not installed: KERAS_BACKEND chooses it")
-    return peer("keras", "Keras 3 is not installed")
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return peer("torch", "PyTorch is not installed")
 
 
 def assert_near(name, ours, theirs, tolerance=TOLERANCE):

@@ -15,8 +15,6 @@ keeps large areas of equal pixels, which would cross a kink together, out of the
 from __future__ import annotations
 
 import functools
-import os
-import warnings
 
 import numpy as np
 import pytest
@@ -32,18 +30,6 @@ STEPS, BATCH = 50, 32
 TOLERANCE = {"fast": 1e-3, "highest": 1e-4}  # relative, of every step's loss
 RATES = {("plain", "SGD"): 5e-4, ("normalized", "SGD"): 2e-5,
          ("plain", "Adam"): 1e-4, ("normalized", "Adam"): 3e-5}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer says while it is imported
-        for name in (os.environ["KERAS_BACKEND"], "keras"):
-            pytest.importorskip(name, reason=f"{name} is not installed")
-        import keras
-    return keras
 
 
 @functools.cache

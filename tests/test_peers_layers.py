@@ -7,7 +7,6 @@ backend's.
 from __future__ import annotations
 
 import os
-import warnings
 
 import numpy as np
 import pytest
@@ -30,20 +29,6 @@ every = settings(
     suppress_health_check=list(HealthCheck),
 )
 TOLERANCE = 2e-4  # of the largest value: float32 sums of some hundred products, in another order
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer says while it is imported
-        for name in (os.environ["KERAS_BACKEND"], "keras"):
-            pytest.importorskip(name, reason=f"{name} is not installed")
-        import keras
-
-        keras.layers.Dense(1)(np.zeros((1, 1), np.float32))
-    return keras
 
 
 def gradients_of_keras(keras, layer, xs, dy):

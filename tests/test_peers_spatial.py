@@ -5,9 +5,6 @@ Keras runs on the backend of KERAS_BACKEND, JAX unless it is set.
 
 from __future__ import annotations
 
-import os
-import warnings
-
 import numpy as np
 import pytest
 
@@ -22,26 +19,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # Keras's own
 ]
 quickly = settings(max_examples=40, deadline=None, derandomize=True)
-
-
-def peer(name, why):
-    """The library, or a skip. Imported when the first test asks for it: that takes seconds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer says while it is imported
-        return pytest.importorskip(name, reason=why)
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    peer(os.environ["KERAS_BACKEND"], "Keras's backend is not installed: KERAS_BACKEND chooses it")
-    return peer("keras", "Keras 3 is not installed")
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return peer("torch", "PyTorch is not installed")
 
 
 def draw(shape, seed=0):
