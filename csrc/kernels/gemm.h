@@ -43,7 +43,8 @@ template <class T>
 constexpr int64_t kRepeat = !kFused && sizeof(T) == 4 ? kLanes<T> : 1;
 template <class T>
 constexpr int64_t kBlockTiles = 32 / sizeof(T) / kRepeat<T>;
-// How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles.
+// How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
+// the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
 
 // Few rows of A make short chains of sums: more vectors keep the ports busy.
@@ -107,7 +108,7 @@ void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 1);
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 1, 2);
     }
   }
   Vec<T> sum[rows][vectors];
@@ -146,7 +147,7 @@ void tile(const Tile<T>& t, bool padded) {
       for (int v = 0; v < vectors; ++v) {
         bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
         if constexpr (keep) {
-          __builtin_prefetch(b + kAhead * b_row + v * kL, 0, 2);
+          __builtin_prefetch(b + kAhead * b_row + v * kL + kL - 1, 0, 2);
           store(kept + p * vectors * kL + v * kL, bv[v]);
         }
       }
@@ -292,7 +293,7 @@ void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, boo
     for (int64_t p = 0; p < k; ++p) {
       const T* from = b + p * step;
       for (int64_t v = 0; v < 2; ++v) {
-        __builtin_prefetch(from + kAhead * step + v * kL);
+        __builtin_prefetch(from + kAhead * step + v * kL + kL - 1);
         const int64_t left = columns - v * kL;
         store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
       }
