@@ -174,17 +174,24 @@ void tile(const Tile<T>& t, bool padded) {
     steps([=](const T* p) __attribute__((always_inline)) { return load_n(p, lanes); });
   }
 
+  if (t.relu) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) sum[i][v] = apply<T, Activation::relu>(sum[i][v], T(0));
+    }
+  }
+  T* const c = t.c;
+  const int64_t c_row = t.c_row;  // which no store changes
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
-      Vec<T> y = sum[i][v];
-      if (t.relu) y = apply<T, Activation::relu>(y, T(0));
-      T* c = t.c + i * t.c_row + v * kL;
+      T* to = c + i * c_row + v * kL;
       if (v + 1 < vectors) {
-        store(c, y);
+        store(to, sum[i][v]);
       } else {
-        store_lanes(c, y, lanes);
+        store_lanes(to, sum[i][v], lanes);
       }
     }
   }
