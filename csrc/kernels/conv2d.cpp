@@ -31,22 +31,22 @@ RANVIER_INLINE void ask_ahead(Ahead<T>& next, Tile<T>& t, int64_t steps) {
   next.at += steps * kLine;
 }
 
-// Of one image, one group of channels and one panel of filters.
+// Of some images, one group of channels and some panels of filters.
 template <class T>
 struct Correlation {
   T* y;
   const T* x;
-  const T* w;  // a panel: (kernel height, kernel width, channels, panel)
+  const T* w;  // (panels, kernel height, kernel width, channels, panel)
   const T* bias;
   Axis down, across;
-  int64_t y_row, y_column, x_row, x_column;  // steps from pixel to pixel
-  int64_t channels, filters;                 // filters: of the panel
+  int64_t images, y_image, y_row, y_column, x_image, x_row, x_column;  // steps from pixel to pixel
+  int64_t channels, filters, panel;                                    // elements of a panel of w
   Activation activation;
   double alpha;
   Ahead<T> next;  // of x, what the next block will read
 };
 
-// Pixels that see the same taps: rows x columns of y. Tiles lie along the side that needs fewer of them.
+// Pixels that see the same taps: rows x columns of y. Tiles lie along the side that needs fewest of them.
 template <class T>
 void correlate_span(Correlation<T>& c, Range rows, Range columns) {
   const Range kh = c.down.taps(rows.begin), kw = c.across.taps(columns.begin);
@@ -59,36 +59,53 @@ void correlate_span(Correlation<T>& c, Range rows, Range columns) {
     t.runs = {1, kh.size(), 0, t.runs.a_outer, 0, t.runs.b_outer};
     t.depth = kw.size() * c.channels;
   }
-  t.b = c.w + (kh.begin * c.across.kernel + kw.begin) * tap;
   t.b_row = kPanel<T>;
   t.a_column = 1;
-  t.bias = c.bias;
-  const int64_t vectors = chunks_of(c.filters, kLanes<T>);
-  t.lanes = c.filters - (vectors - 1) * kLanes<T>;
   t.go_on = false;
   t.relu = c.activation == Activation::relu;
+  const int64_t steps = t.runs.outer * t.runs.inner * t.depth;
 
-  const int64_t x_down = c.down.stride * c.x_row, x_across = c.across.stride * c.x_column;
-  const T* x = c.x + (rows.begin * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
-               (columns.begin * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
-  T* y = c.y + rows.begin * c.y_row + columns.begin * c.y_column;
-  const int64_t height = rows.size(), width = columns.size();
-  const bool along = height * chunks_of(width, kRows) <= width * chunks_of(height, kRows);
-  const int64_t length = along ? width : height, lines = along ? height : width;
-  const int64_t tiles = chunks_of(length, kRows);
-  t.a_row = along ? x_across : x_down;
-  t.c_row = along ? c.y_column : c.y_row;
-  for (int64_t line = 0; line < lines; ++line) {
-    for (int64_t i = 0; i < tiles; ++i) {
-      const Range pixels = part(length, i, tiles);
-      t.a = x + line * (along ? x_down : x_across) + pixels.begin * t.a_row;
-      t.c = y + line * (along ? c.y_row : c.y_column) + pixels.begin * t.c_row;
-      t.c_next = t.c + pixels.size() * t.c_row;
-      ask_ahead(c.next, t, t.runs.outer * t.runs.inner * t.depth);
-      tile_of_runs<T>(pixels.size(), vectors, t, true);
-      if (c.activation > Activation::relu) {
-        for (int64_t p = 0; p < pixels.size(); ++p) {
-          apply_row<T>(c.activation, t.c + p * t.c_row, t.c + p * t.c_row, c.filters, c.alpha);
+  struct Side {
+    int64_t size, x, y;  // steps
+  };
+  const Side sides[] = {{columns.size(), c.across.stride * c.x_column, c.y_column},
+                        {rows.size(), c.down.stride * c.x_row, c.y_row},
+                        {c.images, c.x_image, c.y_image}};
+  const auto tiles_along = [&](int i) __attribute__((always_inline)) {
+    return chunks_of(sides[i].size, kRows) * sides[(i + 1) % 3].size * sides[(i + 2) % 3].size;
+  };
+  int best = 0;
+  for (int i = 1; i < 3; ++i) {
+    if (tiles_along(i) < tiles_along(best)) best = i;
+  }
+  const Side along = sides[best], inner = sides[best == 0 ? 1 : 0], outer = sides[best == 2 ? 1 : 2];
+  const int64_t tiles = chunks_of(along.size, kRows);
+  t.a_row = along.x;
+  t.c_row = along.y;
+  const T* const x = c.x + (rows.begin * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
+                     (columns.begin * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
+  T* const y = c.y + rows.begin * c.y_row + columns.begin * c.y_column;
+  const T* const w = c.w + (kh.begin * c.across.kernel + kw.begin) * tap;
+  for (int64_t line = 0; line < inner.size * outer.size; ++line) {
+    const int64_t i = line / inner.size, j = line - i * inner.size;
+    Range pixels = {0, 0};
+    for (int64_t n = 1; n <= tiles; ++n) {
+      pixels = {pixels.end, along.size * n / tiles};
+      t.a = x + i * outer.x + j * inner.x + pixels.begin * along.x;
+      t.b = w;
+      t.c = y + i * outer.y + j * inner.y + pixels.begin * along.y;
+      for (int64_t f = 0; f < c.filters; f += kPanel<T>, t.b += c.panel, t.c += kPanel<T>) {
+        const int64_t filters = c.filters - f < kPanel<T> ? c.filters - f : kPanel<T>;
+        const int64_t vectors = chunks_of(filters, kLanes<T>);
+        t.lanes = filters - (vectors - 1) * kLanes<T>;
+        t.bias = c.bias ? c.bias + f : nullptr;
+        t.c_next = f + kPanel<T> < c.filters ? t.c + kPanel<T> : t.c - f + pixels.size() * along.y;
+        ask_ahead(c.next, t, steps);
+        tile_of_runs<T>(pixels.size(), vectors, t, true);
+        if (c.activation > Activation::relu) {
+          for (int64_t p = 0; p < pixels.size(); ++p) {
+            apply_row<T>(c.activation, t.c + p * along.y, t.c + p * along.y, filters, c.alpha);
+          }
         }
       }
     }
@@ -102,9 +119,10 @@ void correlate(Correlation<T>& c, Range rows, Range columns) {
 
 // --- forward ---------------------------------------------------------------------------------------------------------
 
-// How the pixels of one image are cut into blocks, and the panels into parts where there are few blocks.
+// How the pixels are cut into blocks, of some images or of a part of one, and the panels into parts where there are few
+// blocks.
 struct ConvBlocks {
-  int64_t down, across, panel_parts, chunks;
+  int64_t images, down, across, panel_parts, chunks;
 };
 RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t width, int64_t panels,
                                       int64_t pixel_bytes) {
@@ -115,27 +133,33 @@ RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t wid
   b.across = chunks_of(width, pixels);
   const int64_t columns = chunks_of(width, b.across), rows = clip(pixels / columns, 1, height);
   b.down = chunks_of(height, rows);
-  b.chunks = batch * b.down * b.across;
+  b.images = chunks_of(batch, clip(pixels / (columns * rows), 1, kRows));
+  // even work for an even number of threads
+  if (b.images * b.down * b.across % 2) {
+    int64_t& finest = b.across > 1 ? b.across : b.down > 1 ? b.down : b.images;
+    if (finest > 1) ++finest;
+  }
+  b.chunks = b.images * b.down * b.across;
   b.panel_parts = b.chunks < kFew ? clip(chunks_of(kFew, b.chunks > 0 ? b.chunks : 1), 1, panels) : 1;
   b.chunks *= b.panel_parts;
   return b;
 }
 
 struct ConvBlock {
-  int64_t image, panel_part;
-  Range rows, columns;
+  int64_t panel_part;
+  Range images, rows, columns;
 };
-RANVIER_INLINE ConvBlock conv_block(const ConvBlocks& b, int64_t chunk, int64_t height, int64_t width) {
+RANVIER_INLINE ConvBlock conv_block(const ConvBlocks& b, int64_t chunk, int64_t batch, int64_t height, int64_t width) {
   const int64_t blocks = b.chunks / b.panel_parts, block = chunk % blocks;
-  return {block / (b.down * b.across), chunk / blocks, part(height, block / b.across % b.down, b.down),
-          part(width, block % b.across, b.across)};
+  return {chunk / blocks, part(batch, block / (b.down * b.across), b.images),
+          part(height, block / b.across % b.down, b.down), part(width, block % b.across, b.across)};
 }
 
 template <class T>
-RANVIER_INLINE Ahead<T> next_block(const Correlation<T>& c, const T* x, int64_t height, const ConvBlock& next) {
-  const T* begin = x + (next.image * height + next.rows.begin * c.down.stride) * c.x_row +
+RANVIER_INLINE Ahead<T> next_block(const Correlation<T>& c, const T* x, const ConvBlock& next) {
+  const T* begin = x + next.images.begin * c.x_image + next.rows.begin * c.down.stride * c.x_row +
                    next.columns.begin * c.across.stride * c.x_column;
-  return {begin, begin + (next.rows.size() - 1) * c.down.stride * c.x_row +
+  return {begin, begin + (next.images.size() - 1) * c.x_image + (next.rows.size() - 1) * c.down.stride * c.x_row +
                      next.columns.size() * c.across.stride * c.x_column};
 }
 
@@ -150,37 +174,57 @@ RANVIER_INLINE ConvBlocks forward_blocks(const ConvGeometry& g) {
                      g.channels * g.stride_height * g.stride_width * static_cast<int64_t>(sizeof(T)));
 }
 
+// Panels that are taken together: what the second-level cache holds beside a block.
+RANVIER_INLINE int64_t panels_at_once(int64_t panel_bytes) {
+  constexpr int64_t kBytes = 384 << 10;
+  return clip(kBytes / panel_bytes, 1, INT64_MAX);
+}
+// Calls body(group, Range of its panels) for each run of panels that are taken together.
+template <class Body>
+RANVIER_INLINE void for_panels(Range all, int64_t panels, int64_t at_once, Body body) {
+  for (int64_t panel = all.begin; panel < all.end;) {
+    const int64_t group = panel / panels, first = panel - group * panels;
+    const int64_t left = clip(panels - first, 0, all.end - panel), taken = left < at_once ? left : at_once;
+    body(group, Range{first, first + taken});
+    panel += taken;
+  }
+}
+
 template <class T>
 void conv(const ConvArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
   const ConvBlocks blocks = forward_blocks<T>(g);
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
   const int64_t panels = chunks_of(filters, kPanel<T>);  // of a group
-  const int64_t panel_size = g.kernel_height * g.kernel_width * channels * kPanel<T>;
   Correlation<T> c;
   c.down = down_of(g);
   c.across = across_of(g);
   c.y_column = g.filters;
-  c.y_row = g.out_width * g.filters;
+  c.y_row = g.out_width * c.y_column;
+  c.y_image = g.out_height * c.y_row;
   c.x_column = g.channels;
-  c.x_row = g.width * g.channels;
+  c.x_row = g.width * c.x_column;
+  c.x_image = g.height * c.x_row;
   c.channels = channels;
+  c.panel = g.kernel_height * g.kernel_width * channels * kPanel<T>;
   c.activation = a.activation;
   c.alpha = a.alpha;
+  const T* const x = static_cast<const T*>(a.x);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, g.out_height, g.out_width);
+    const ConvBlock block = conv_block(blocks, chunk, g.batch, g.out_height, g.out_width);
     const Range all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
-    c.next =
-        next_block(c, static_cast<const T*>(a.x), g.height, conv_block(blocks, chunk + 1, g.out_height, g.out_width));
-    for (int64_t panel = all.begin; panel < all.end; ++panel) {
-      const int64_t group = panel / panels, f = panel % panels * kPanel<T>;
-      c.x = static_cast<const T*>(a.x) + block.image * g.height * c.x_row + group * channels;
-      c.y = static_cast<T*>(a.y) + block.image * g.out_height * c.y_row + group * filters + f;
-      c.w = static_cast<const T*>(a.w) + panel * panel_size;
-      c.bias = a.bias ? static_cast<const T*>(a.bias) + group * filters + f : nullptr;
-      c.filters = filters - f < kPanel<T> ? filters - f : kPanel<T>;
+    c.next = next_block(c, x, conv_block(blocks, chunk + 1, g.batch, g.out_height, g.out_width));
+    c.images = block.images.size();
+    for_panels(all, panels, panels_at_once(c.panel * sizeof(T)), [&](int64_t group, Range some) {
+      const int64_t f = group * filters + some.begin * kPanel<T>;
+      const int64_t stop = some.end * kPanel<T>;
+      c.x = x + block.images.begin * c.x_image + group * channels;
+      c.y = static_cast<T*>(a.y) + block.images.begin * c.y_image + f;
+      c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel;
+      c.bias = a.bias ? static_cast<const T*>(a.bias) + f : nullptr;
+      c.filters = (stop < filters ? stop : filters) - some.begin * kPanel<T>;
       correlate(c, block.rows, block.columns);
-    }
+    });
   }
 }
 
@@ -235,6 +279,7 @@ RANVIER_INLINE ConvBlocks thin_blocks(const ConvGeometry& g) {
   const int64_t rows = inputs_of(kThinBlock<T> / (pixels * g.filters), g.stride_height, g.kernel_height);
   const int64_t images = g.batch > 0 ? g.batch : 1;
   b.down = clip(chunks_of(kFew, images * b.across), chunks_of(g.height, rows), g.height);
+  b.images = g.batch;
   b.panel_parts = 1;
   b.chunks = g.batch * b.down * b.across;
   return b;
@@ -253,7 +298,8 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   alignas(64) T q[kThinLines * kThinLine];
   alignas(64) T sums[kThinLines * kThinLine];
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, g.height, g.width);
+    const ConvBlock block = conv_block(blocks, chunk, g.batch, g.height, g.width);
+    const int64_t image = block.images.begin;
     const Range all = readers_of(across, block.columns), columns = within(all, g.out_width);
     const Range rows = within(readers_of(down, block.rows), g.out_height);
     const int64_t panels = chunks_of(columns.size(), kPanel<T>);
@@ -262,7 +308,7 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
       return left < kPanel<T> ? left : kPanel<T>;
     };
     for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
-      const int64_t pixel = (block.image * g.out_height + oh) * g.out_width + columns.begin;
+      const int64_t pixel = (image * g.out_height + oh) * g.out_width + columns.begin;
       for (int64_t panel = 0; panel < panels; ++panel) {
         pack_panel(turned + ((oh - rows.begin) * panels + panel) * panel_size,
                    static_cast<const T*>(a.dy) + (pixel + panel * kPanel<T>)*g.filters, g.filters, width_of(panel),
@@ -299,8 +345,7 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
           tile_of_runs<T>(some.size(), vectors, t, true);
         }
       }
-      T* const dx =
-          static_cast<T*>(a.dx) + ((block.image * g.height + ih) * g.width + block.columns.begin) * g.channels;
+      T* const dx = static_cast<T*>(a.dx) + ((image * g.height + ih) * g.width + block.columns.begin) * g.channels;
       for (int64_t i = 0; i < streams; ++i) {
         // of columns iw + j * stride: tap kw + k * stride reads output ow + j - k
         const int64_t column = i / g.channels, c = i % g.channels, iw = block.columns.begin + column;
@@ -332,41 +377,45 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   const ConvBlocks blocks = back_blocks<T>(g);
   const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
   const int64_t panels = chunks_of(channels, kPanel<T>);  // of a group
-  const int64_t panel_size = g.kernel_height * g.kernel_width * filters * kPanel<T>;
   const int64_t dx_row = g.width * g.channels, height = chunks_of(g.height, g.stride_height),
                 width = chunks_of(g.width, g.stride_width);
   Correlation<T> c;
   c.y_column = g.stride_width * g.channels;
   c.y_row = g.stride_height * dx_row;
+  c.y_image = g.height * dx_row;
   c.x_column = g.filters;
-  c.x_row = g.out_width * g.filters;
+  c.x_row = g.out_width * c.x_column;
+  c.x_image = g.out_height * c.x_row;
   c.channels = filters;
+  c.panel = g.kernel_height * g.kernel_width * filters * kPanel<T>;
   c.activation = a.activation;
   c.alpha = a.alpha;
+  const T* const dy = static_cast<const T*>(a.dy);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, height, width);
+    const ConvBlock block = conv_block(blocks, chunk, g.batch, height, width);
     const Range rows = block.rows, columns = block.columns,
                 all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
     c.down = {0, 0, 1, 1, 0};
     c.across = c.down;
-    c.next = next_block(c, static_cast<const T*>(a.dy), g.out_height, conv_block(blocks, chunk + 1, height, width));
+    c.next = next_block(c, dy, conv_block(blocks, chunk + 1, g.batch, height, width));
+    c.images = block.images.size();
     for (int64_t phase = 0; phase < g.stride_height * g.stride_width; ++phase) {
       const int64_t row = phase / g.stride_width, column = phase % g.stride_width;
       const Phase down = phase_of(down_of(g), g.out_height, row), across = phase_of(across_of(g), g.out_width, column);
       c.down = down.axis;
       c.across = across.axis;
       const int64_t before = down.before * g.kernel_width + down.taps * across.before;
-      for (int64_t panel = all.begin; panel < all.end; ++panel) {
-        const int64_t group = panel / panels, channel = panel % panels * kPanel<T>;
-        c.x = static_cast<const T*>(a.dy) + block.image * g.out_height * c.x_row + group * filters;
-        c.y = static_cast<T*>(a.dx) + (block.image * g.height + row) * dx_row + column * g.channels + group * channels +
-              channel;
-        c.w = static_cast<const T*>(a.w) + panel * panel_size + before * filters * kPanel<T>;
-        c.bias = a.bias ? static_cast<const T*>(a.bias) + group * channels + channel : nullptr;
-        c.filters = channels - channel < kPanel<T> ? channels - channel : kPanel<T>;
+      for_panels(all, panels, panels_at_once(c.panel * sizeof(T)), [&](int64_t group, Range some) {
+        const int64_t channel = group * channels + some.begin * kPanel<T>;
+        const int64_t stop = some.end * kPanel<T>;
+        c.x = dy + block.images.begin * c.x_image + group * filters;
+        c.y = static_cast<T*>(a.dx) + block.images.begin * c.y_image + row * dx_row + column * g.channels + channel;
+        c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel + before * filters * kPanel<T>;
+        c.bias = a.bias ? static_cast<const T*>(a.bias) + channel : nullptr;
+        c.filters = (stop < channels ? stop : channels) - some.begin * kPanel<T>;
         correlate(c, {rows.begin, rows.end < down.inputs ? rows.end : down.inputs},
                   {columns.begin, columns.end < across.inputs ? columns.end : across.inputs});
-      }
+      });
     }
   }
 }
