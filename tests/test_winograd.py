@@ -68,9 +68,19 @@ def test_sizes_and_paddings(always, padding, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_many_tiles(always, dtype):
-    """Several groups of tiles, several runs of them with sums of their own."""
-    x, w, b, dy = draw((3, 51, 40, 19), 35, dtype, "same")
+@pytest.mark.parametrize("height", range(1, 9))
+def test_each_kind_of_tile(always, height, dtype):
+    """Whole ones, those of two or one outputs at the right, at the bottom, and at the corner."""
+    for width in range(1, 10):
+        x, w, b, dy = draw((2, height, width, 3), 5, dtype, "same")
+        check(x, w, b, dy, dtype, padding="same", activation="relu")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(3, 51, 40), (3, 50, 41), (40, 10, 9), (200, 2, 2)], ids=str)
+def test_many_tiles(always, size, dtype):
+    """Groups of one kind of tiles and of several; runs of them with sums of their own."""
+    x, w, b, dy = draw((*size, 19), 35, dtype, "same")
     check(x, w, b, dy, dtype, padding="same", activation="relu")
 
 
@@ -198,7 +208,12 @@ def test_a_net_trains_the_same_recorded_or_not(always, monkeypatch, trainable):
 def bits():
     """The bits of all passes, over shapes that are cut in every way."""
     digest = hashlib.sha256()
-    for x_shape, filters in [((2, 9, 7, 5), 3), ((3, 21, 22, 33), 70), ((1, 40, 41, 70), 33)]:
+    for x_shape, filters in [
+        ((2, 9, 7, 5), 3),
+        ((3, 21, 22, 33), 70),
+        ((1, 40, 41, 70), 33),
+        ((9, 14, 14, 16), 32),
+    ]:
         for dtype in DTYPES:
             x, w, b, dy = draw(x_shape, filters, dtype, "same")
             y = ops.conv2d(x, w, b, padding="same", activation="relu")

@@ -449,9 +449,10 @@ struct PartSumsArgs {
 
 // --- winograd --------------------------------------------------------------------------------------------------------
 
-// Convolutions with kernels of 3x3, strides and dilations of 1 and one group, by tiles of 4x4 outputs. What the args
-// need depends on the geometry:
+// Convolutions with kernels of 3x3, strides and dilations of 1 and one group, by tiles of up to 4x4 outputs. What the
+// args need depends on the geometry:
 struct WinogradPlan {
+  int64_t points;                             // of all tiles: multiplications for a channel and a filter
   int64_t chunks, scratch;                    // of winograd; elements
   int64_t kernel_chunks, kernel;              // of winograd_kernel; elements of u
   int64_t gradient_chunks, gradient_scratch;  // of winograd_gradient; elements

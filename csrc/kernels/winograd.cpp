@@ -1,17 +1,17 @@
 // Convolution with 3x3 kernels by Winograd's minimal filtering F(4x4, 3x3) (Winograd, Arithmetic Complexity of
 // Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016). A tile of 4x4 outputs
-// is a polynomial product evaluated at the points 0, a, -a, b, -b and infinity, in both directions:
+// is a polynomial product evaluated at 6 points in both directions:
 //   y  = A^T [ (G w G^T) * (B^T x B) ] A         36 multiplications a tile, channel and filter instead of 144
 //   dw = G^T [ sum of (B^T x B) * (A dy A^T) ] G  the transposed map
 //   dx = y's formula with dy for x and w turned round and transposed
 // where x is a patch of 6x6. Summed over channels, the 36 products are 36 matrix products: of the patches of a group of
 // tiles, V (tiles, channels), by the transformed kernel, U (channels, filters). Nothing of a group leaves the caches.
 //
-// The points are not the usual 0, 1, -1, 2, -2: with a = 5/8 and b = 3/2 the constants are just as exact in binary, and
-// the largest error is four times smaller (measured; on better points: Alam et al., 2022, Winograd Convolution for Deep
-// Neural Networks: Efficient Point Selection).
+// Tiles at an image's end that have no more than two outputs in a direction take but 4 of the points there.
+#include "kernels/correlation.h"
 #include "kernels/gemm.h"
 #include "kernels/tier.h"
+#include "kernels/winograd_lines.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -19,157 +19,100 @@ namespace {
 constexpr int64_t kTilesAhead = 2;  // whose patches are asked for
 template <class T>
 constexpr int64_t kLine = 64 / sizeof(T);  // of the cache
-constexpr int kOut = 4, kPatch = 6, kPoints = kPatch * kPatch;
-constexpr double kA = 0.625, kB = 1.5, kA2 = kA * kA, kB2 = kB * kB, kA3 = kA2 * kA, kB3 = kB2 * kB;
-
-// --- the transformations, along one dimension ------------------------------------------------------------------------
-// Row p of A^T's transpose is (1, p, p^2, p^3), of G (1, p, p^2) / N(p), of B^T the product of (z - q) over the other
-// points q, in powers of z; N is that product at p.
-
-template <class T>
-RANVIER_INLINE Vec<T> fma(double a, Vec<T> b, Vec<T> c) {
-  return fma(splat<T>(T(a)), b, c);
-}
-
-// t = B^T d
-struct PatchLine {
-  static constexpr int kFrom = kPatch, kTo = kPatch;
-  template <class T>
-  RANVIER_INLINE void apply(const Vec<T>* d, Vec<T>* t) {
-    pair<T, 0>(d, t[0], t[5]);
-    pair<T, 1>(d, t[1], t[2]);
-    pair<T, 2>(d, t[3], t[4]);
-  }
-  template <class T, int which>  // t[0] and t[5], t[1] and t[2], or t[3] and t[4]
-  RANVIER_INLINE void pair(const Vec<T>* d, Vec<T>& first, Vec<T>& second) {
-    if constexpr (which == 0) {
-      first = fma<T>(kA2 * kB2, d[0], fma<T>(-(kA2 + kB2), d[2], d[4]));
-      second = fma<T>(kA2 * kB2, d[1], fma<T>(-(kA2 + kB2), d[3], d[5]));
-    } else {
-      constexpr double p = which == 1 ? kA : kB, q2 = which == 1 ? kB2 : kA2;
-      const Vec<T> even = fma<T>(-q2, d[2], d[4]), odd = fma<T>(-q2, d[1], d[3]);
-      first = fma<T>(p, odd, even);
-      second = fma<T>(-p, odd, even);
-    }
-  }
-};
-
-// y = A^T m
-struct OutputLine {
-  template <class T>
-  RANVIER_INLINE void apply(const Vec<T>* m, Vec<T>* y) {
-    pair<T, 0>(m, y[0], y[2]);
-    pair<T, 1>(m, y[1], y[3]);
-  }
-  template <class T, int which>  // y[0] and y[2], or y[1] and y[3]
-  RANVIER_INLINE void pair(const Vec<T>* m, Vec<T>& first, Vec<T>& second) {
-    if constexpr (which == 0) {
-      const Vec<T> even_a = m[1] + m[2], even_b = m[3] + m[4];
-      first = m[0] + even_a + even_b;
-      second = fma<T>(kB2, even_b, T(kA2) * even_a);
-    } else {
-      const Vec<T> odd_a = m[1] - m[2], odd_b = m[3] - m[4];
-      first = fma<T>(kB, odd_b, T(kA) * odd_a);
-      second = fma<T>(kB3, odd_b, fma<T>(kA3, odd_a, m[5]));
-    }
-  }
-};
-
-// m = A dy
-struct GradientLine {
-  static constexpr int kFrom = kOut, kTo = kPatch;
-  template <class T>
-  RANVIER_INLINE void apply(const Vec<T>* y, Vec<T>* m) {
-    const Vec<T> even_a = fma<T>(kA2, y[2], y[0]), odd_a = fma<T>(kA3, y[3], T(kA) * y[1]);
-    const Vec<T> even_b = fma<T>(kB2, y[2], y[0]), odd_b = fma<T>(kB3, y[3], T(kB) * y[1]);
-    m[0] = y[0];
-    m[1] = even_a + odd_a;
-    m[2] = even_a - odd_a;
-    m[3] = even_b + odd_b;
-    m[4] = even_b - odd_b;
-    m[5] = y[3];
-  }
-};
-
-constexpr double kN0 = 1 / (kA2 * kB2), kNa = 1 / (2 * kA2 * (kA2 - kB2)), kNb = 1 / (2 * kB2 * (kB2 - kA2));
-
-// u = G w
-struct KernelLine {
-  static constexpr int kFrom = 3, kTo = kPatch;
-  template <class T>
-  RANVIER_INLINE void apply(const Vec<T>* w, Vec<T>* u) {
-    const Vec<T> even_a = fma<T>(kNa * kA2, w[2], T(kNa) * w[0]), odd_a = T(kNa * kA) * w[1];
-    const Vec<T> even_b = fma<T>(kNb * kB2, w[2], T(kNb) * w[0]), odd_b = T(kNb * kB) * w[1];
-    u[0] = T(kN0) * w[0];
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
-    u[5] = w[2];
-  }
-};
-
-// dw = G^T du
-struct KernelGradientLine {
-  static constexpr int kFrom = kPatch, kTo = 3;
-  template <class T>
-  RANVIER_INLINE void apply(const Vec<T>* u, Vec<T>* w) {
-    const Vec<T> even_a = u[1] + u[2], odd_a = u[1] - u[2], even_b = u[3] + u[4], odd_b = u[3] - u[4];
-    w[0] = fma<T>(kNb, even_b, fma<T>(kNa, even_a, T(kN0) * u[0]));
-    w[1] = fma<T>(kNb * kB, odd_b, T(kNa * kA) * odd_a);
-    w[2] = fma<T>(kNb * kB2, even_b, fma<T>(kNa * kA2, even_a, u[5]));
-  }
-};
-
-// Along both: columns first. at(i, j) gives an element, put(i, j, v) takes one.
-template <class T, class Line, class At, class Put>
-RANVIER_INLINE void both_ways(At at, Put put) {
-  constexpr int kFrom = Line::kFrom, kTo = Line::kTo;
-  Vec<T> half[kTo][kFrom];
-#pragma GCC unroll 6
-  for (int j = 0; j < kFrom; ++j) {
-    Vec<T> in[kFrom], out[kTo];
-#pragma GCC unroll 6
-    for (int i = 0; i < kFrom; ++i) in[i] = at(i, j);
-    Line::template apply<T>(in, out);
-#pragma GCC unroll 6
-    for (int i = 0; i < kTo; ++i) half[i][j] = out[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < kTo; ++i) {
-    Vec<T> out[kTo];
-    Line::template apply<T>(half[i], out);
-#pragma GCC unroll 6
-    for (int j = 0; j < kTo; ++j) put(i, j, out[j]);
-  }
-}
+constexpr int kOut = 4, kPoints = kLinePoints * kLinePoints;
 
 // --- tiles -----------------------------------------------------------------------------------------------------------
 
-// Tiles of outputs, row by row through the batch.
+// Along an axis, outputs are taken by fours, and a rest of one or two by F(2, 3). So there are four kinds of tiles: all
+// of a kind through the batch, then those of the next. In this order, the tiles that have a given point are neighbours.
+enum Kind : int { kCorner, kRight, kWhole, kBottom };
+constexpr int kKinds = 4;
+RANVIER_INLINE bool tall(int kind) {  // four outputs down
+  return kind == kRight || kind == kWhole;
+}
+RANVIER_INLINE bool wide(int kind) {  // four outputs across
+  return kind == kWhole || kind == kBottom;
+}
+RANVIER_INLINE int64_t points_of(int kind) {
+  return (tall(kind) ? 6 : 4) * (wide(kind) ? 6 : 4);
+}
+
 struct Tiles {
-  int64_t down, across, count;
+  int64_t starts[kKinds + 1];             // the first tile of each kind
+  int64_t count, work;                    // tiles; points of all of them
+  int64_t rows[kKinds], columns[kKinds];  // of the tiles of a kind in an image
 };
 RANVIER_INLINE Tiles tiles_of(const ConvGeometry& s) {
-  const int64_t down = chunks_of(s.out_height, kOut), across = chunks_of(s.out_width, kOut);
-  return {down, across, s.batch * down * across};
+  const auto fours = [](int64_t outputs) { return outputs / kOut + (outputs % kOut == 3); };
+  const auto twos = [](int64_t outputs) { return outputs % kOut == 1 || outputs % kOut == 2; };
+  Tiles t;
+  t.count = t.work = 0;
+  for (int kind = 0; kind < kKinds; ++kind) {
+    t.starts[kind] = t.count;
+    t.rows[kind] = tall(kind) ? fours(s.out_height) : twos(s.out_height);
+    t.columns[kind] = wide(kind) ? fours(s.out_width) : twos(s.out_width);
+    const int64_t tiles = s.batch * t.rows[kind] * t.columns[kind];
+    t.count += tiles;
+    t.work += tiles * points_of(kind);
+  }
+  t.starts[kKinds] = t.count;
+  return t;
+}
+
+// Part i of `parts` of the tiles begins here: parts are of even work.
+RANVIER_INLINE int64_t cut(const Tiles& t, int64_t i, int64_t parts) {
+  int64_t work = t.work * i / parts;
+  for (int kind = 0; kind < kKinds; ++kind) {
+    const int64_t tiles = t.starts[kind + 1] - t.starts[kind], points = points_of(kind);
+    if (work <= tiles * points) return t.starts[kind] + chunks_of(work, points);
+    work -= tiles * points;
+  }
+  return t.count;
+}
+// Tiles of the largest of so many parts.
+RANVIER_INLINE int64_t most_tiles(const Tiles& t, int64_t parts) {
+  int64_t least = kPoints;
+  for (int kind = 0; kind < kKinds; ++kind) {
+    if (t.starts[kind] < t.starts[kind + 1] && points_of(kind) < least) least = points_of(kind);
+  }
+  return parts ? chunks_of(chunks_of(t.work, parts), least) : 0;
+}
+
+RANVIER_INLINE Range common(Range a, Range b) {
+  const int64_t begin = a.begin > b.begin ? a.begin : b.begin, end = a.end < b.end ? a.end : b.end;
+  return {begin, end > begin ? end : begin};
 }
 
 struct Place {
   int64_t image, row, column;  // of the tile's first output
+  int kind;
 };
-RANVIER_INLINE Place place_of(const Tiles& tiles, int64_t tile) {
-  const int64_t line = tile / tiles.across, image = line / tiles.down;
-  return {image, (line - image * tiles.down) * kOut, (tile - line * tiles.across) * kOut};
+RANVIER_INLINE void find_places(const Tiles& t, Range group, Place* places) {
+  for (int kind = 0; kind < kKinds; ++kind) {
+    const Range tiles = common(group, {t.starts[kind], t.starts[kind + 1]});
+    if (tiles.size() == 0) continue;
+    const int64_t i = tiles.begin - t.starts[kind], line = i / t.columns[kind];
+    int64_t image = line / t.rows[kind], row = line - image * t.rows[kind], column = i - line * t.columns[kind];
+    for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
+      *places++ = {image, (tall(kind) ? row : t.rows[kWhole]) * kOut, (wide(kind) ? column : t.columns[kWhole]) * kOut,
+                   kind};
+      if (++column < t.columns[kind]) continue;
+      column = 0;
+      if (++row < t.rows[kind]) continue;
+      row = 0;
+      ++image;
+    }
+  }
 }
-RANVIER_INLINE void next(const Tiles& tiles, Place& p) {
-  p.column += kOut;
-  if (p.column < tiles.across * kOut) return;
-  p.column = 0;
-  p.row += kOut;
-  if (p.row < tiles.down * kOut) return;
-  p.row = 0;
-  ++p.image;
+
+// The tiles of a group that have a point, counted from the group's first.
+RANVIER_INLINE Range tiles_with(const Tiles& t, int point, Range group) {
+  const bool needs_tall = point / kLinePoints >= 4, needs_wide = point % kLinePoints >= 4;
+  const Range tiles = common(group, {needs_wide   ? t.starts[kWhole]
+                                     : needs_tall ? t.starts[kRight]
+                                                  : 0,
+                                     needs_tall ? t.starts[kBottom] : t.count});
+  return {tiles.begin - group.begin, tiles.end - group.begin};
 }
 
 template <class T>
@@ -185,54 +128,36 @@ struct Points {
   int64_t panel;      // elements from panel to panel
 };
 
-// Two rows of B^T d B at a time, which with what they are made of fit into the registers.
-template <class T, int which>
-RANVIER_INLINE void transform_rows(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
-  constexpr int kFirst[] = {0, 1, 3}, kSecond[] = {5, 2, 4};
-  Vec<T> half[2][kPatch], out[kPatch];
-#pragma GCC unroll 6
-  for (int j = 0; j < kPatch; ++j) {
-    Vec<T> d[kPatch];
-#pragma GCC unroll 6
-    for (int i = 0; i < kPatch; ++i) d[i] = load(from + i * row + j * column);
-    PatchLine::pair<T, which>(d, half[0][j], half[1][j]);
-  }
-#pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h) {
-    T* line = to + (h ? kSecond : kFirst)[which] * kPatch * step;
-    PatchLine::apply<T>(half[h], out);
-#pragma GCC unroll 6
-    for (int j = 0; j < kPatch; ++j) store(line + j * step, out[j]);
-  }
-}
-
 // One patch and a vector of channels. Not inline: in a loop, the compiler would keep 72 offsets on the stack.
-template <class T, class Line>
+template <class T, class Down, class Across>
 __attribute__((noinline)) void transform_patch(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
-  if constexpr (Line::kFrom == kPatch) {
-    transform_rows<T, 0>(to, step, from, row, column);
-    transform_rows<T, 1>(to, step, from, row, column);
-    transform_rows<T, 2>(to, step, from, row, column);
-  } else {
-    both_ways<T, Line>([=](int i, int j) __attribute__((always_inline)) { return load(from + i * row + j * column); },
-                       [=](int i, int j, Vec<T> v)
-                           __attribute__((always_inline)) { store(to + (i * kPatch + j) * step, v); });
+  both_ways<T, Down, Across>(
+      [=](int i, int j) __attribute__((always_inline)) { return load(from + i * row + j * column); },
+      [=](int i, int j, Vec<T> v) __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, v); });
+}
+template <class T, template <int> class Line>
+RANVIER_INLINE void transform_patch_of(int kind, T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+  switch (kind) {
+    case kCorner:
+      return transform_patch<T, Line<2>, Line<2>>(to, step, from, row, column);
+    case kRight:
+      return transform_patch<T, Line<4>, Line<2>>(to, step, from, row, column);
+    case kWhole:
+      return transform_patch<T, Line<4>, Line<4>>(to, step, from, row, column);
+    case kBottom:
+      return transform_patch<T, Line<2>, Line<4>>(to, step, from, row, column);
   }
 }
 
-// The part [low, high) of `size` that lies inside an image, counted from `first`.
-struct Inside {
-  int64_t low, high;
-};
-RANVIER_INLINE Inside inside(int64_t first, int64_t size, int64_t image) {
-  const int64_t high = image - first < size ? image - first : size;
-  return {first < 0 ? -first : 0, high};
+// The part of [first, first + size) that lies inside an image, counted from `first`.
+RANVIER_INLINE Range inside(int64_t first, int64_t size, int64_t image) {
+  return common({0, size}, {-first, image - first});
 }
 
 // Asks for what tile p's patch has and the tiles before it and above it have not.
 template <class T>
-RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64_t first, int64_t columns) {
-  const int64_t skip = size - kOut, i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
+RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t skip, int64_t first, int64_t columns) {
+  const int64_t i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
   for (int64_t i = i0; i < i0 + kOut && i < x.height; ++i) {
     const T* pixel = x.data + ((p.image * x.height + i) * x.width + j0) * x.channels + first;
     for (int64_t j = 0; j < kOut; ++j, pixel += x.channels) {
@@ -241,22 +166,26 @@ RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64
   }
 }
 
-// to (36, tiles, columns) = the transformed patches of tiles [begin, end), channels [first, first + columns); columns
-// is a multiple of a vector. There are zeros around the image and in channels past the last. sums (columns) += all of
-// x that is in the patches.
-template <class T, class Line>
-void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, int64_t begin, int64_t end, int64_t first,
+// to (36, tiles, columns) = the transformed patches of tiles at these places, channels [first, first + columns);
+// columns is a multiple of a vector. There are zeros around the image and in channels past the last. sums (columns) +=
+// all of x that is in the patches.
+template <class T, template <int> class Line>
+void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, int64_t count, int64_t first,
                      int64_t columns, T* sums = nullptr) {
-  constexpr int kSize = Line::kFrom, kL = kLanes<T>;
+  constexpr int kMost = Line<4>::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
-  alignas(64) T patch[kSize * kSize * kL];  // with its zeros
-  Place p = place_of(tiles, begin), soon = place_of(tiles, begin + kTilesAhead);
-  for (int64_t tile = begin; tile < end; ++tile, to += at.row, next(tiles, p), next(tiles, soon)) {
-    fetch(x, soon, kSize, first, columns);
+  alignas(64) T patch[kMost * kMost * kL];  // with its zeros
+  for (int64_t tile = 0; tile < count; ++tile, to += at.row) {
+    if (tile + kTilesAhead < count) fetch(x, places[tile + kTilesAhead], kMost - kOut, first, columns);
+    const Place& p = places[tile];
+    const int64_t down = tall(p.kind) ? kMost : Line<2>::kFrom, across = wide(p.kind) ? kMost : Line<2>::kFrom;
     const int64_t i = p.row - x.up, j = p.column - x.left;
-    const Inside rows = inside(i, kSize, x.height), cols = inside(j, kSize, x.width);
+    const Range rows = inside(i, down, x.height), cols = inside(j, across, x.width);
     const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + first;
-    const bool whole = rows.low == 0 && cols.low == 0 && rows.high == kSize && cols.high == kSize;
+    const bool inner = rows.size() == down && cols.size() == across;
+    if (!inner) {
+      for (int64_t k = 0; k < down * across; ++k) store(patch + k * kL, Vec<T>{});
+    }
     T* at_c = to;
     for (int64_t c = 0, of_panel = 0; c < columns; c += kL, of_panel += kL, at_c += kL) {
       if (of_panel == at.row) {
@@ -266,33 +195,34 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Tiles& tiles, in
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
       if (sums) {
         Vec<T> total = {};
-        for (int64_t k = rows.low; k < rows.high; ++k) {
-          for (int64_t l = cols.low; l < cols.high; ++l) total += load_lanes(from + k * row + l * column + c, lanes);
+        for (int64_t k = rows.begin; k < rows.end; ++k) {
+          for (int64_t l = cols.begin; l < cols.end; ++l) total += load_lanes(from + k * row + l * column + c, lanes);
         }
         store(sums + c, load(sums + c) + total);
       }
-      if (whole && lanes == kL) {
-        transform_patch<T, Line>(at_c, at.step, from + c, row, column);
+      if (inner && lanes == kL) {
+        transform_patch_of<T, Line>(p.kind, at_c, at.step, from + c, row, column);
         continue;
       }
-      for (int k = 0; k < kSize; ++k) {
-        T* line = patch + k * kSize * kL;
-        for (int l = 0; l < kSize; ++l) store(line + l * kL, Vec<T>{});
-        if (k < rows.low || k >= rows.high) continue;
-        for (int64_t l = cols.low; l < cols.high; ++l) {
-          store(line + l * kL, load_lanes(from + k * row + l * column + c, lanes));
+      for (int64_t k = rows.begin; k < rows.end; ++k) {
+        const T* pixel = from + k * row + cols.begin * column + c;
+        T* copy = patch + (k * across + cols.begin) * kL;
+        if (lanes == kL) {
+          for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load(pixel + l * column));
+        } else {
+          for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load_n(pixel + l * column, lanes));
         }
       }
-      transform_patch<T, Line>(at_c, at.step, patch, kSize * kL, kL);
+      transform_patch_of<T, Line>(p.kind, at_c, at.step, patch, across * kL, kL);
     }
   }
 }
 
 // --- forward, and the gradient of the input --------------------------------------------------------------------------
 
-// Two tiles of the matrix product, or more where they are small: as many as a group's data may have for the
+// Two tiles of the matrix product, or more where they are small: as many whole ones as a group's data may have for the
 // second-level cache, and enough to make up for reading U.
-constexpr int64_t kGroup = kRows * (28 / kRows);
+constexpr int64_t kGroup = kRows * (28 / kRows), kGroupMost = kGroup * kPoints / 16;
 constexpr int64_t kMaxChunks = 64;  // each has its own scratch
 
 template <class T>
@@ -303,11 +233,11 @@ RANVIER_INLINE int64_t whole_vectors(int64_t n) {
 struct Groups {
   int64_t groups, chunks, size;  // of tiles; of groups; tiles of the largest group
 };
-RANVIER_INLINE Groups groups_of(int64_t tiles, int64_t most) {
+RANVIER_INLINE Groups groups_of(const Tiles& tiles) {
   Groups g;
-  g.groups = chunks_of(tiles, most);
+  g.groups = chunks_of(tiles.work, kGroup * kPoints);
   if (g.groups > 1) g.groups += g.groups % 2;  // even work for an even number of threads
-  g.size = g.groups ? chunks_of(tiles, g.groups) : 0;
+  g.size = most_tiles(tiles, g.groups);
   g.chunks = g.groups < kMaxChunks ? g.groups : kMaxChunks;
   return g;
 }
@@ -322,12 +252,33 @@ RANVIER_INLINE Points product_points(const Groups& g) {
   return {g.size * kPanel<T> + kLine<T>, kPanel<T>, 0};
 }
 
-// m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel). meanwhile(i, n) is called
-// n times on the way, to ask for what comes next.
+// From point to point of u, for the same reason.
+template <class T>
+RANVIER_INLINE int64_t kernel_step(int64_t channels) {
+  return channels * kPanel<T> + kLine<T>;
+}
+
+// One of a group's matrix products: a point, the tiles that have it, and how these are cut into rows of the product.
+struct Product {
+  int point;
+  int64_t begin, parts, rows, more;  // the first `more` parts have a row more
+};
+RANVIER_INLINE int products_of(const Tiles& tiles, Range group, Product* products) {
+  int n = 0;
+  for (int point = 0; point < kPoints; ++point) {
+    const Range with = tiles_with(tiles, point, group);
+    if (with.size() == 0) continue;
+    const int64_t parts = chunks_of(with.size(), kRows), rows = with.size() / parts;
+    products[n++] = {point, with.begin, parts, rows, with.size() - parts * rows};
+  }
+  return n;
+}
+
+// m (36, tiles, panel) = v (36, tiles, channels) times a panel of u (36, channels, panel). meanwhile(n) is called at
+// product n, to ask for what comes next.
 template <class T, class Meanwhile>
-void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t count, int64_t channels,
-              Meanwhile meanwhile) {
-  const int64_t tiles = chunks_of(count, kRows);
+void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, const Product* products, int count,
+              int64_t channels, Meanwhile meanwhile) {
   Tile<T> t = {};
   t.c_row = at_m.row;
   t.a_row = at_v.row;
@@ -335,16 +286,21 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, int64_t co
   t.b_row = kPanel<T>;
   t.depth = channels;
   t.lanes = kLanes<T>;
-  for (int k = 0; k < kPoints; ++k) {
-    t.b = u + k * channels * kPanel<T>;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t row = count * i / tiles, rows = count * (i + 1) / tiles - row;
-      t.a = v + k * at_v.step + row * at_v.row;
-      t.c = m + k * at_m.step + row * at_m.row;
-      t.ahead = t.b + (tiles + i) * (channels * kPanel<T> / tiles);  // a share of the next point's u
-      t.ahead_step = kPanel<T> / tiles;
+  const int64_t u_step = kernel_step<T>(channels);
+  for (int n = 0; n < count; ++n) {
+    const Product& p = products[n];
+    meanwhile(n);
+    t.b = u + p.point * u_step;
+    t.a = v + p.point * at_v.step + p.begin * at_v.row;
+    t.c = m + p.point * at_m.step + p.begin * at_m.row;
+    // The parts share out the next point's u.
+    t.ahead = u + (n + 1 < count ? products[n + 1].point : kPoints) * u_step;
+    t.ahead_step = kPanel<T> / p.parts;
+    for (int64_t i = 0; i < p.parts; ++i, t.ahead += t.ahead_step * channels) {
+      const int64_t rows = p.rows + (i < p.more);
       tile_at<T>(rows, 2, t, true);
-      meanwhile(k * tiles + i, kPoints * tiles);
+      t.a += rows * at_v.row;
+      t.c += rows * at_m.row;
     }
   }
 }
@@ -370,43 +326,38 @@ struct Outputs {
   Vec<T> start, floor;
 };
 
-// Two columns of outputs at a time, which with what they are made of fit into the registers.
-template <class T, int which, bool slopes, bool around>
-RANVIER_INLINE void write_columns(const Outputs<T> o, const T* m, int64_t step) {
-  Vec<T> half[2][kPatch], out[kOut];
-#pragma GCC unroll 6
-  for (int i = 0; i < kPatch; ++i) {
-    Vec<T> line[kPatch];
-#pragma GCC unroll 6
-    for (int j = 0; j < kPatch; ++j) line[j] = load(m + (i * kPatch + j) * step);
-    OutputLine::pair<T, which>(line, half[0][i], half[1][i]);
-  }
-#pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h) {
-    OutputLine::apply<T>(half[h], out);
-#pragma GCC unroll 4
-    for (int i = 0; i < kOut; ++i) {
-      const int64_t at = i * o.row + (2 * h + which) * o.column;
-      Vec<T> v = at_least<T>(out[i] + o.start, o.floor);
-      if constexpr (slopes) {
-        const Vec<T> y = load(o.kept + at);
-        v = v * slope<T, Activation::relu>(y, y, T(0));
-      }
-      if constexpr (around) {
-        stream(o.y + at, v);
-      } else {
-        store(o.y + at, v);
-      }
-    }
-  }
-}
-
 // A vector of filters. Not inline, as transform_patch.
-template <class T, bool slopes, bool around>
+template <class T, class Down, class Across, bool slopes, bool around>
 __attribute__((noinline)) void write_outputs(const Outputs<T>& outputs, const T* m, int64_t step) {
   const Outputs<T> o = outputs;  // which no store changes
-  write_columns<T, 0, slopes, around>(o, m, step);
-  write_columns<T, 1, slopes, around>(o, m, step);
+  both_ways<T, Down, Across>([=](int i, int j)
+                                 __attribute__((always_inline)) { return load(m + (i * kLinePoints + j) * step); },
+                             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
+                               const int64_t at = i * o.row + j * o.column;
+                               v = at_least<T>(v + o.start, o.floor);
+                               if constexpr (slopes) {
+                                 const Vec<T> y = load(o.kept + at);
+                                 v = v * slope<T, Activation::relu>(y, y, T(0));
+                               }
+                               if constexpr (around) {
+                                 stream(o.y + at, v);
+                               } else {
+                                 store(o.y + at, v);
+                               }
+                             });
+}
+template <class T, bool slopes, bool around>
+RANVIER_INLINE void write_outputs_of(int kind, const Outputs<T>& o, const T* m, int64_t step) {
+  switch (kind) {
+    case kCorner:
+      return write_outputs<T, OutputLine<2>, OutputLine<2>, slopes, around>(o, m, step);
+    case kRight:
+      return write_outputs<T, OutputLine<4>, OutputLine<2>, slopes, around>(o, m, step);
+    case kWhole:
+      return write_outputs<T, OutputLine<4>, OutputLine<4>, slopes, around>(o, m, step);
+    case kBottom:
+      return write_outputs<T, OutputLine<2>, OutputLine<4>, slopes, around>(o, m, step);
+  }
 }
 
 // y's columns [column, column + a panel) of one tile = f(A^T m A + bias)
@@ -414,8 +365,9 @@ template <class T>
 void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool past_caches) {
   constexpr int64_t kL = kLanes<T>;
   const ConvGeometry& s = a.g;
-  const int64_t rows = s.out_height - p.row < kOut ? s.out_height - p.row : kOut;
-  const int64_t columns = s.out_width - p.column < kOut ? s.out_width - p.column : kOut;
+  const int64_t down = tall(p.kind) ? kOut : 2, across = wide(p.kind) ? kOut : 2;
+  const int64_t rows = s.out_height - p.row < down ? s.out_height - p.row : down;
+  const int64_t columns = s.out_width - p.column < across ? s.out_width - p.column : across;
   const int64_t last = s.filters - column < kPanel<T> ? s.filters - column : kPanel<T>;
   const int64_t at = ((p.image * s.out_height + p.row) * s.out_width + p.column) * s.filters + column;
   const int64_t line = s.out_width * s.filters;
@@ -429,26 +381,28 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   for (int64_t f = 0; f < last; f += kL) {
     const int64_t lanes = last - f < kL ? last - f : kL;
     o.start = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
-    if (rows == kOut && columns == kOut && lanes == kL) {
+    if (rows == down && columns == across && lanes == kL) {
       o.y = y + f;
       o.kept = kept + f;
       o.row = line;
       o.column = s.filters;
       if (slopes) {
-        past_caches ? write_outputs<T, true, true>(o, m + f, step) : write_outputs<T, true, false>(o, m + f, step);
+        past_caches ? write_outputs_of<T, true, true>(p.kind, o, m + f, step)
+                    : write_outputs_of<T, true, false>(p.kind, o, m + f, step);
       } else {
-        past_caches ? write_outputs<T, false, true>(o, m + f, step) : write_outputs<T, false, false>(o, m + f, step);
+        past_caches ? write_outputs_of<T, false, true>(p.kind, o, m + f, step)
+                    : write_outputs_of<T, false, false>(p.kind, o, m + f, step);
       }
       continue;
     }
     o.y = edge;
-    o.row = kOut * kL;
+    o.row = across * kL;
     o.column = kL;
-    write_outputs<T, false, false>(o, m + f, step);
+    write_outputs_of<T, false, false>(p.kind, o, m + f, step);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
         const int64_t pixel = i * line + j * s.filters + f;
-        Vec<T> v = load(edge + (i * kOut + j) * kL);
+        Vec<T> v = load(edge + (i * across + j) * kL);
         if (slopes) {
           const Vec<T> below = load_lanes(kept + pixel, lanes);
           v = v * slope<T, Activation::relu>(below, below, T(0));
@@ -477,24 +431,22 @@ RANVIER_INLINE void ask_to_write(const void* p) {
 #endif
 }
 
-// Asks for lines [begin, end), four to a tile, of what will be written of tiles from `tile` on, a panel of it, and of
-// the outputs it goes through.
+// Asks for what will be written of these tiles, a panel of it, and for the outputs it goes through.
 template <class T>
-RANVIER_INLINE void claim(const WinogradArgs& a, const Tiles& tiles, int64_t tile, int64_t begin, int64_t end,
-                          int64_t column, bool past_caches) {
+RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t column,
+                          bool past_caches) {
   const ConvGeometry& s = a.g;
   const T* y = static_cast<const T*>(a.y);
   const T* kept = static_cast<const T*>(a.through);
-  for (int64_t line = begin; line < end; ++line) {
-    const Place p = place_of(tiles, tile + line / kOut);
-    const int64_t row = p.row + line % kOut;
-    if (row >= s.out_height) continue;
-    const int64_t pixel = ((p.image * s.out_height + row) * s.out_width + p.column) * s.filters + column;
-    for (int64_t j = 0; j < kOut; ++j) {
-      for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) {
-        const int64_t at = pixel + j * s.filters + f;
-        if (!past_caches) ask_to_write(y + at);
-        if (kept) __builtin_prefetch(kept + at);
+  for (const Place* p = begin; p < end; ++p) {
+    const int64_t columns = wide(p->kind) ? kOut : 2, last = p->row + (tall(p->kind) ? kOut : 2);
+    for (int64_t i = p->row; i < last && i < s.out_height; ++i) {
+      int64_t at = ((p->image * s.out_height + i) * s.out_width + p->column) * s.filters + column;
+      for (int64_t j = 0; j < columns; ++j, at += s.filters) {
+        for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) {
+          if (!past_caches) ask_to_write(y + at + f);
+          if (kept) __builtin_prefetch(kept + at + f);
+        }
       }
     }
   }
@@ -504,25 +456,30 @@ template <class T>
 void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& s = a.g;
   const Tiles tiles = tiles_of(s);
-  const Groups groups = groups_of(tiles.count, kGroup);
+  const Groups groups = groups_of(tiles);
   const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
   const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left};
   // Only this call has chunk `begin`: its scratch serves all.
   T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
   T* m = v + kPoints * at_v.step;
   const bool past_caches = streams<T>(a);
+  Place places[kGroupMost];
+  Product products[kPoints];
   for (int64_t g = groups.groups * begin / groups.chunks; g < groups.groups * end / groups.chunks; ++g) {
-    const int64_t first = tiles.count * g / groups.groups, last = tiles.count * (g + 1) / groups.groups;
-    transform_tiles<T, PatchLine>(v, at_v, x, tiles, first, last, 0, at_v.row);
-    const int64_t lines = (last - first) * kOut;
-    for (int64_t column = 0; column < s.filters; column += kPanel<T>) {
-      multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + column * kPoints * s.channels, last - first, s.channels,
-               [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-                 claim<T>(a, tiles, first, lines * i / n, lines * (i + 1) / n, column, past_caches);
-               });
-      Place p = place_of(tiles, first);
-      for (int64_t t = 0; t < last - first; ++t, next(tiles, p)) {
-        write_tile(a, p, column, m + t * at_m.row, at_m.step, past_caches);
+    const Range group = {cut(tiles, g, groups.groups), cut(tiles, g + 1, groups.groups)};
+    const int64_t count = group.size();
+    find_places(tiles, group, places);
+    const int n = products_of(tiles, group, products);
+    const int64_t share = chunks_of(count, n);
+    transform_tiles<T, PatchLine>(v, at_v, x, places, count, 0, at_v.row);
+    const T* u = static_cast<const T*>(a.u);
+    for (int64_t column = 0; column < s.filters; column += kPanel<T>, u += kPoints * kernel_step<T>(s.channels)) {
+      multiply(m, at_m, v, at_v, u, products, n, s.channels, [&](int i) __attribute__((always_inline)) {
+        const int64_t from = i * share, to = from + share < count ? from + share : count;
+        claim<T>(a, places + from, places + to, column, past_caches);
+      });
+      for (int64_t t = 0; t < count; ++t) {
+        write_tile(a, places[t], column, m + t * at_m.row, at_m.step, past_caches);
       }
     }
   }
@@ -545,18 +502,18 @@ struct GradientBlocks {
 template <class T>
 RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   GradientBlocks b;
-  const int64_t tiles = tiles_of(g).count;
+  const Tiles tiles = tiles_of(g);
   b.panels = chunks_of(g.filters, kPanel<T>);
   b.across = chunks_of(b.panels, kBlockFilters / kPanel<T>);
   b.channels = chunks_of(g.channels, kBlockChannels);
-  const int64_t blocks = b.across * b.channels, most = chunks_of(tiles, 2 * kGradientGroup);
+  const int64_t blocks = b.across * b.channels, most = chunks_of(tiles.work, 2 * kGradientGroup * kPoints);
   b.runs = chunks_of(kWantedChunks, blocks);
   if (b.runs > most) b.runs = most;
   if (b.runs > 1) b.runs += b.runs % 2;
   if (b.runs < 1) b.runs = 1;
   b.chunks = blocks * b.runs;
-  const int64_t run = chunks_of(tiles, b.runs);  // even groups: in one of few tiles the sums go to and fro for little
-  b.group = tiles > 0 ? chunks_of(run, chunks_of(run, kGradientGroup)) : 0;
+  const int64_t run = most_tiles(tiles, b.runs);
+  b.group = run < kGradientGroup ? run : kGradientGroup;
   const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
   b.at_x = {b.group * row + kLine<T>, row, 0};
   b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>, 0};
@@ -597,34 +554,38 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   const Image<T> dy = {static_cast<const T*>(a.dy), g.out_height, g.out_width, g.filters, 0, 0};
   T* v = static_cast<T*>(a.scratch) + begin * b.scratch;  // only this call has chunk `begin`
   T* d = v + kPoints * b.at_x.step;
-  const int64_t point = g.channels * kPanel<T>, part = b.panels * kPoints * point;
+  const int64_t point = g.channels * kPanel<T>, sums_of_run = b.panels * kPoints * point;
+  Place places[kGradientGroup];
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t run = chunk / (b.across * b.channels), block = chunk - run * b.across * b.channels;
     const int64_t block_c = block / b.across, block_f = block - block_c * b.across;
     const int64_t c0 = g.channels * block_c / b.channels, c1 = g.channels * (block_c + 1) / b.channels;
     const int64_t panel_0 = b.panels * block_f / b.across, panel_1 = b.panels * (block_f + 1) / b.across;
-    const int64_t first = tiles.count * run / b.runs, last = tiles.count * (run + 1) / b.runs;
-    T* du = static_cast<T*>(a.parts) + run * part + c0 * kPanel<T>;
+    const int64_t first = cut(tiles, run, b.runs), count = cut(tiles, run + 1, b.runs) - first;
+    T* du = static_cast<T*>(a.parts) + run * sums_of_run + c0 * kPanel<T>;
     T* sums = nullptr;
     if (a.bias && block_c == 0) {
-      sums = static_cast<T*>(a.parts) + b.runs * part + (run * b.panels + panel_0) * kPanel<T>;
+      sums = static_cast<T*>(a.parts) + b.runs * sums_of_run + (run * b.panels + panel_0) * kPanel<T>;
       for (int64_t f = 0; f < (panel_1 - panel_0) * kPanel<T>; f += kLanes<T>) store(sums + f, Vec<T>{});
     }
-    int64_t tile = first;
-    do {
-      const int64_t stop = last - tile < b.group ? last : tile + b.group;
-      transform_tiles<T, PatchLine>(v, b.at_x, x, tiles, tile, stop, c0, whole_vectors<T>(c1 - c0));
-      transform_tiles<T, GradientLine>(d, b.at_dy, dy, tiles, tile, stop, panel_0 * kPanel<T>,
+    // Even groups: in one of few tiles the sums go to and fro for little. Without tiles, one that sets them to zero.
+    const int64_t groups = count > 0 ? chunks_of(count, b.group) : 1;
+    for (int64_t i = 0; i < groups; ++i) {
+      const Range group = {first + count * i / groups, first + count * (i + 1) / groups};
+      find_places(tiles, group, places);
+      transform_tiles<T, PatchLine>(v, b.at_x, x, places, group.size(), c0, whole_vectors<T>(c1 - c0));
+      transform_tiles<T, GradientLine>(d, b.at_dy, dy, places, group.size(), panel_0 * kPanel<T>,
                                        (panel_1 - panel_0) * kPanel<T>, sums);
       for (int k = 0; k < kPoints; ++k) {
+        const Range with = tiles_with(tiles, k, group);
+        if (i > 0 && with.size() == 0) continue;
         for (int64_t panel = panel_0; panel < panel_1; ++panel) {
-          multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step, b.at_x,
-                            d + (panel - panel_0) * b.at_dy.panel + k * b.at_dy.step, b.at_dy, stop - tile, c1 - c0,
-                            tile > first);
+          multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step + with.begin * b.at_x.row, b.at_x,
+                            d + (panel - panel_0) * b.at_dy.panel + k * b.at_dy.step + with.begin * b.at_dy.row,
+                            b.at_dy, with.size(), c1 - c0, i > 0);
         }
       }
-      tile = stop;
-    } while (tile < last);
+    }
   }
 }
 
@@ -664,8 +625,8 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
       T* to = static_cast<T*>(a.dw) + (first + c) * g.filters + filter;
       for_lanes<T>(0, filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
         const T* from = sums + c * kPanel<T> + f;
-        both_ways<T, KernelGradientLine>(
-            [=](int i, int j) __attribute__((always_inline)) { return load(from + (i * kPatch + j) * step); },
+        both_ways<T, KernelGradientLine, KernelGradientLine>(
+            [=](int i, int j) __attribute__((always_inline)) { return load(from + (i * kLinePoints + j) * step); },
             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
               T* at = to + (3 * i + j) * tap + f;
               if (a.add_dw) v += load_lanes(at, lanes);
@@ -680,17 +641,18 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
 
 template <class T>
 WinogradPlan winograd_plan(const ConvGeometry& g) {
-  const Groups groups = groups_of(tiles_of(g).count, kGroup);
+  const Groups groups = groups_of(tiles_of(g));
   const int64_t panels = chunks_of(g.filters, kPanel<T>);
   const GradientBlocks blocks = gradient_blocks<T>(g);
   WinogradPlan plan;
-  plan.kernel = panels * kPoints * g.channels * kPanel<T>;
+  plan.points = tiles_of(g).work;
+  plan.kernel = panels * kPoints * kernel_step<T>(g.channels);
   plan.kernel_chunks = panels * chunks_of(g.channels, kLanes<T>);
   plan.chunks = groups.chunks;
   plan.scratch = groups.chunks * kPoints * (patch_points<T>(groups, g.channels).step + product_points<T>(groups).step);
   plan.gradient_chunks = blocks.chunks;
   plan.gradient_scratch = blocks.chunks * blocks.scratch;
-  plan.parts = blocks.runs * (plan.kernel + panels * kPanel<T>);
+  plan.parts = blocks.runs * (kPoints * g.channels + 1) * panels * kPanel<T>;
   plan.sum_chunks = panels * chunks_of(g.channels, kSumChannels);
   return plan;
 }
@@ -703,7 +665,7 @@ void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
   constexpr int64_t kL = kLanes<T>;
   const int64_t blocks = chunks_of(a.channels, kL);
   const T* w = static_cast<const T*>(a.w);
-  const int64_t tap = a.channels * a.filters, step = a.channels * kPanel<T>;
+  const int64_t tap = a.channels * a.filters, step = kernel_step<T>(a.channels);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t panel = chunk / blocks, channel = (chunk - panel * blocks) * kL;
     const int64_t channels = a.channels - channel < kL ? a.channels - channel : kL;
@@ -728,9 +690,10 @@ void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
       }
       T* to = static_cast<T*>(a.u) + panel * kPoints * step + channel * kPanel<T> + v * kL;
       for (int64_t c = 0; c < channels; ++c, to += kPanel<T>) {
-        both_ways<T, KernelLine>([&](int i, int j) __attribute__((always_inline)) { return taps[3 * i + j][c]; },
-                                 [=](int i, int j, Vec<T> x)
-                                     __attribute__((always_inline)) { store(to + (i * kPatch + j) * step, x); });
+        both_ways<T, KernelLine, KernelLine>(
+            [&](int i, int j) __attribute__((always_inline)) { return taps[3 * i + j][c]; },
+            [=](int i, int j, Vec<T> x)
+                __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, x); });
       }
     }
   }

@@ -15,22 +15,19 @@ double elements(int64_t a, int64_t b) {
   return static_cast<double>(a) * static_cast<double>(b);
 }
 
-double tiles_of(const ConvGeometry& g) {
-  return elements(g.batch, chunks_of(g.out_height, 4) * chunks_of(g.out_width, 4));
+const WinogradPlan plan_of(const Tensor& like, const ConvGeometry& g) {
+  return engine::kernels().winograd_plan[like.dtype == DType::f64](g);
 }
 
 // About how many nanoseconds one thread needs: for the transformations of tiles, and for the products.
 double tile_cost(const Tensor& like, const ConvGeometry& g) {
-  return (like.dtype == DType::f64 ? 2 : 1) * tiles_of(g) *
+  const double tiles = static_cast<double>(plan_of(like, g).points) / 36;
+  return (like.dtype == DType::f64 ? 2 : 1) * tiles *
          (2.5 * static_cast<double>(g.channels + g.filters) + 0.3 * elements(g.channels, g.filters));
 }
 // For the transformation of the kernel, or of its gradient.
 double kernel_cost(const Tensor& like, const ConvGeometry& g) {
   return (like.dtype == DType::f64 ? 2 : 1) * 16 * elements(g.channels, g.filters);
-}
-
-const WinogradPlan plan_of(const Tensor& like, const ConvGeometry& g) {
-  return engine::kernels().winograd_plan[like.dtype == DType::f64](g);
 }
 
 // The convolution of which dx is the result.
