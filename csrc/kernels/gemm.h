@@ -37,10 +37,10 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // kDepth, leaves room for a panel of B beside it: 466 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
 // 1024^3, one thread, runs of 256, 512 and 1024: 84, 86 and 91 % of the peak.
 constexpr int64_t kDepth = 1024;
-// On the baseline tier a broadcast of floats costs as much as a multiplication: there the copy holds each element of A
-// once for each lane.
+// On the baseline tier a broadcast of floats costs as much as a multiplication, and a product overwrites a factor:
+// there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
-constexpr int64_t kRepeat = !kFused && sizeof(T) == 4 ? kLanes<T> : 1;
+constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
 template <class T>
 constexpr int64_t kBlockTiles = 32 / sizeof(T) / kRepeat<T>;
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
@@ -103,7 +103,8 @@ struct Tile {
 template <class T, int rows, int vectors, bool keep = false, bool many = false, bool repeated = false>
 void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
-  const int64_t a_row = t.a_row, a_column = t.a_column, b_row = t.b_row, lanes = t.lanes;
+  const int64_t a_row = repeated ? kRepeat<T> : t.a_row, a_column = repeated ? kRows * kRepeat<T> : t.a_column;
+  const int64_t b_row = t.b_row, lanes = t.lanes;
   if (t.c_next) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
@@ -140,7 +141,10 @@ void tile(const Tile<T>& t, bool padded) {
   const int64_t ahead_step = t.ahead_step;
   T* kept = t.kept;
   const auto run = [&](const T* a, const T* b, auto last) __attribute__((always_inline)) {
-    for (int64_t p = 0; p < t.depth; ++p, a += a_column, b += b_row, ahead += ahead_step) {
+    // Without AVX a product overwrites a factor. A copy of a register takes its turn on the ports that multiply, so
+    // each product loads its own element of A; but the last row's take B's. Two steps of 13 loads, at 2 a cycle.
+    const T* again = repeated ? elsewhere(a) : a;
+    const auto step = [&](int64_t p) __attribute__((always_inline)) {
       __builtin_prefetch(ahead, 0, 2);
       Vec<T> bv[vectors];
 #pragma GCC unroll 8
@@ -153,12 +157,31 @@ void tile(const Tile<T>& t, bool padded) {
       }
 #pragma GCC unroll 16
       for (int i = 0; i < rows; ++i) {
-        Vec<T> av = repeated ? load(a + i * a_row) : splat<T>(a[i * a_row]);
-        if constexpr (repeated) av = in_register(av);
+        if constexpr (repeated) {
+          Vec<T> av[vectors];
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
+          for (int v = 0; v < vectors; ++v) av[v] = load((v > 0 && i + 1 < rows ? again : a) + i * a_row);
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v) sum[i][v] = add_in_place(sum[i][v], av[v] * bv[v]);
+        } else {
+          const Vec<T> av = splat<T>(a[i * a_row]);
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
+        }
+      }
+      a += a_column;
+      again += a_column;
+      b += b_row;
+      ahead += ahead_step;
+    };
+    int64_t p = 0;
+    if constexpr (repeated) {
+      for (; p + 2 <= t.depth; p += 2) {
+        step(p);
+        step(p + 1);
       }
     }
+    for (; p < t.depth; ++p) step(p);
   };
   const auto steps = [&](auto last) __attribute__((always_inline)) {
     if constexpr (!many) return run(t.a, t.b, last);

@@ -82,6 +82,23 @@ RANVIER_INLINE V in_register(V v) {
   return v;
 }
 
+// sum + x, in the register of sum and in the order of the source: without AVX an addition overwrites an operand, and
+// the compiler might choose x and copy it back.
+template <class V>
+RANVIER_INLINE V add_in_place(V sum, V x) {
+  sum += x;
+#if defined(__x86_64__)
+  __asm__ volatile("" : "+v"(sum) : "v"(x));
+#endif
+  return sum;
+}
+// p, but the compiler does not know that it is p: what is read there is read anew.
+template <class T>
+RANVIER_INLINE const T* elsewhere(const T* p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 // The first n lanes (0 <= n <= lanes); the others are read as 0 and never touched in memory.
 #if defined(__AVX512F__)
 RANVIER_INLINE Vec<float> load_n(const float* p, int64_t n) {
