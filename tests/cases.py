@@ -51,6 +51,9 @@ CONV_CASES = (
     ((1, 1, 900, 1), (1, 31, 1, 300), {"padding": "same"}),  # few channels, in blocks of columns
     ((2, 21, 401, 3), (4, 5, 3, 37), {"padding": "same", "strides": (2, 3)}),
     ((3, 40, 29, 8), (3, 3, 8, 100), {"padding": ((0, 2), (2, 0))}),
+    ((35, 5, 4, 9), (3, 3, 9, 70), {"padding": "same"}),  # many small images
+    ((17, 6, 6, 20), (4, 4, 20, 36), {"padding": ((1, 1), (1, 1)), "strides": 2}),
+    ((5, 31, 30, 9), (3, 3, 9, 6), {"padding": "same"}),  # sums in parts
 )
 
 # shapes of one parameter array, for optimizers
@@ -96,6 +99,7 @@ TIER_CONV_CASES = (
     ((2, 11, 37, 3), (5, 4, 3, 17), {"padding": "same", "strides": (2, 3)}),
     ((2, 33, 31, 19), (3, 3, 19, 37), {"padding": "same"}),  # split among threads
     ((1, 10, 6, 66), (3, 3, 66, 70), {"padding": ((1, 2), (2, 0))}),
+    ((9, 13, 11, 9), (3, 3, 9, 40), {"padding": "same"}),
 )
 TIER_POOL_CASES = (
     ((2, 7, 9, 33), 2, None, "same"),

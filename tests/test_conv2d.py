@@ -10,6 +10,7 @@ import pytest
 import reference
 from cases import CONV_CASES, DTYPES, LAYOUTS, Output, afloat, assert_close, bad_outputs
 from ranvier import _core, ops
+from ranvier._core import Buffer
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 
@@ -240,8 +241,9 @@ def test_a_bad_weight_does_not_meet_the_zeros_outside(dtype):
     assert np.isinf(y[0, 1:, 1:]).all()
 
 
-def test_same_bits_for_any_number_of_threads(dtype):
-    x, w, b, dy = draw("conv2d", (3, 31, 33, 19), (3, 3, 19, 37), dtype, padding="same")
+@pytest.mark.parametrize("x_shape", [(3, 31, 33, 19), (20, 9, 9, 12)], ids=str)
+def test_same_bits_for_any_number_of_threads(x_shape, dtype):
+    x, w, b, dy = draw("conv2d", x_shape, (3, 3, x_shape[3], 37), dtype, padding="same")
     threads, results = _core.threads(), []
     try:
         for count in (1, 2, 3, 7):
@@ -254,6 +256,64 @@ def test_same_bits_for_any_number_of_threads(dtype):
     for other in results[1:]:
         for a, e in zip(other, results[0], strict=True):
             np.testing.assert_array_equal(a, e)
+
+
+# ---- in a layer -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "linear"])
+@pytest.mark.parametrize(
+    ("name", "x_shape", "w_shape", "options"),
+    [
+        ("conv2d", (3, 7, 9, 33), (3, 3, 33, 20), {"strides": 2, "padding": "same"}),
+        ("conv2d", (3, 5, 5, 70), (1, 1, 70, 35), {}),
+        ("conv2d", (1, 8, 7, 36), (3, 3, 18, 34), {"groups": 2}),
+        ("conv2d", (2, 9, 37, 3), (4, 5, 3, 7), {"padding": "same", "strides": (2, 3)}),
+        ("conv2d", (2, 9, 37, 1), (3, 3, 1, 7), {"padding": "same"}),
+        ("conv1d", (2, 30, 9), (5, 9, 4), {"dilation": 2}),
+        ("conv2d_transpose", (2, 5, 6, 37), (4, 4, 19, 37), {"strides": 2, "padding": "same"}),
+        ("depthwise_conv2d", (2, 9, 8, 17), (3, 3, 17, 2), {}),
+    ],
+    ids=str,
+)
+def test_backward_goes_through_the_activation_below(
+    name, x_shape, w_shape, options, activation, dtype
+):
+    """The same bits as one pass after the other."""
+    x, w, _, dy = draw(name, x_shape, w_shape, dtype, **options)
+    backward = getattr(ops, name + "_backward")
+    below = ops.activation(Buffer.from_array(x), activation)
+    f = below.numpy()
+    apart = backward(dy, f, None, w, **options)[0]
+    expected = ops.activation_backward(apart, x, f, activation)
+    dx = backward(Buffer.from_array(dy), below, None, Buffer.from_array(w), **options)
+    found = ops.activation_backward(dx, Buffer.from_array(x), below, activation)
+    np.testing.assert_array_equal(found.view(), expected)
+    if activation in ("relu", "tanh") and "depthwise" not in name:  # it was done before
+        np.testing.assert_array_equal(dx.view(), expected)
+
+
+@pytest.mark.parametrize("trained", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_several_calls_add_up(name, trained, dtype):
+    """Of kernel and bias, where each is trained: many pixels in parts, few at once."""
+    for size in (6, 70):
+        shapes = ((3, size, 9), (3, 5, 9)) if "1d" in name else ((2, size, size, 9), (3, 3, 5, 9))
+        if "transpose" not in name:
+            shapes = (shapes[0], (*shapes[1][:-2], 9, 5))
+        x, w, b, dy = draw(name, *shapes, dtype)
+        variables = [Buffer.from_array(a) for a in (w, b)]
+        for v, wanted in zip(variables, trained, strict=True):
+            v.gradient = Buffer(v.shape, v.dtype) if wanted else None
+        backward = getattr(ops, name + "_backward")
+        for scale in (1, 2):
+            dy_ = Buffer.from_array(dtype(scale) * dy)
+            backward(dy_, Buffer.from_array(x), None, *variables)
+        expected = getattr(reference, name + "_backward")(3 * dy, x, None, w, b)[1:]
+        pixels = 2 * max(math.prod(x.shape[:-1]), math.prod(dy.shape[:-1]))
+        for v, e in zip(variables, expected, strict=True):
+            if v.gradient is not None:
+                assert_close(v.gradient.numpy(), e, "product", dtype=dtype, terms=pixels)
 
 
 def test_inputs_are_not_changed(dtype):

@@ -43,6 +43,9 @@ struct Correlation {
   int64_t channels, filters, panel;                                    // elements of a panel of w
   Activation activation;
   double alpha;
+  const T* through;  // as y: y is taken through this activation's slope; null: y
+  Activation through_activation;
+  double through_alpha;
   Ahead<T> next;  // of x, what the next block will read
 };
 
@@ -91,22 +94,30 @@ void correlate_span(Correlation<T>& c, Range rows, Range columns) {
     Range pixels = {0, 0};
     for (int64_t n = 1; n <= tiles; ++n) {
       pixels = {pixels.end, along.size * n / tiles};
+      T* const first = y + i * outer.y + j * inner.y + pixels.begin * along.y;
+      const T* const slopes = c.through ? c.through + (first - c.y) : nullptr;
       t.a = x + i * outer.x + j * inner.x + pixels.begin * along.x;
       t.b = w;
-      t.c = y + i * outer.y + j * inner.y + pixels.begin * along.y;
+      t.c = first;
       for (int64_t f = 0; f < c.filters; f += kPanel<T>, t.b += c.panel, t.c += kPanel<T>) {
         const int64_t filters = c.filters - f < kPanel<T> ? c.filters - f : kPanel<T>;
         const int64_t vectors = chunks_of(filters, kLanes<T>);
         t.lanes = filters - (vectors - 1) * kLanes<T>;
         t.bias = c.bias ? c.bias + f : nullptr;
-        t.c_next = f + kPanel<T> < c.filters ? t.c + kPanel<T> : t.c - f + pixels.size() * along.y;
+        t.c_next = f + kPanel<T> < c.filters ? t.c + kPanel<T> : first + pixels.size() * along.y;
         ask_ahead(c.next, t, steps);
-        tile_of_runs<T>(pixels.size(), vectors, t, true);
-        if (c.activation > Activation::relu) {
-          for (int64_t p = 0; p < pixels.size(); ++p) {
-            apply_row<T>(c.activation, t.c + p * along.y, t.c + p * along.y, filters, c.alpha);
-          }
+        for (int64_t p = 0; slopes && p < pixels.size(); ++p) {
+          for (int64_t v = 0; v < vectors; ++v) __builtin_prefetch(slopes + p * along.y + f + v * kLanes<T>);
         }
+        tile_of_runs<T>(pixels.size(), vectors, t, true);
+      }
+      for (int64_t p = 0; c.activation > Activation::relu && p < pixels.size(); ++p) {
+        T* const row = first + p * along.y;
+        apply_row<T>(c.activation, row, row, c.filters, c.alpha);
+      }
+      for (int64_t p = 0; slopes && p < pixels.size(); ++p) {
+        T* const row = first + p * along.y;
+        backward_row<T>(c.through_activation, row, row, slopes + p * along.y, c.filters, c.through_alpha);
       }
     }
   }
@@ -119,44 +130,51 @@ void correlate(Correlation<T>& c, Range rows, Range columns) {
 
 // --- forward ---------------------------------------------------------------------------------------------------------
 
-// How the pixels are cut into blocks, of some images or of a part of one, and the panels into parts where there are few
-// blocks.
+// How the pixels of all images are cut into blocks: some images, or some rows of one, or a part of a row.
+struct PixelBlocks {
+  int64_t images, down, across;  // how many parts
+  int64_t count() const { return images * down * across; }
+};
+RANVIER_INLINE PixelBlocks pixel_blocks(int64_t batch, int64_t height, int64_t width, int64_t pixels) {
+  PixelBlocks b;
+  b.across = chunks_of(width, pixels);
+  const int64_t columns = chunks_of(width, b.across), rows = clip(pixels / columns, 1, height);
+  b.down = chunks_of(height, rows);
+  b.images = chunks_of(batch, clip(pixels / (columns * rows), 1, INT64_MAX));
+  if (b.count() % 2 == 0) return b;
+  int64_t& finest = b.across > 1 ? b.across : b.down > 1 ? b.down : b.images;
+  if (finest > 1) ++finest;  // even work for an even number of threads
+  return b;
+}
+
+struct PixelBlock {
+  Range images, rows, columns;
+};
+RANVIER_INLINE PixelBlock pixel_block(const PixelBlocks& b, int64_t block, int64_t batch, int64_t height,
+                                      int64_t width) {
+  return {part(batch, block / (b.down * b.across), b.images), part(height, block / b.across % b.down, b.down),
+          part(width, block % b.across, b.across)};
+}
+
+// And the panels into parts, where there are few blocks.
 struct ConvBlocks {
-  int64_t images, down, across, panel_parts, chunks;
+  PixelBlocks pixels;
+  int64_t panel_parts, chunks;
 };
 RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t width, int64_t panels,
                                       int64_t pixel_bytes) {
   constexpr int64_t kBytes = 256 << 10;  // of what a block reads: some of the second-level cache
   constexpr int64_t kMost = 448, kFew = 16;
-  const int64_t pixels = clip(kBytes / pixel_bytes, kRows, kMost);
   ConvBlocks b;
-  b.across = chunks_of(width, pixels);
-  const int64_t columns = chunks_of(width, b.across), rows = clip(pixels / columns, 1, height);
-  b.down = chunks_of(height, rows);
-  b.images = chunks_of(batch, clip(pixels / (columns * rows), 1, kRows));
-  // even work for an even number of threads
-  if (b.images * b.down * b.across % 2) {
-    int64_t& finest = b.across > 1 ? b.across : b.down > 1 ? b.down : b.images;
-    if (finest > 1) ++finest;
-  }
-  b.chunks = b.images * b.down * b.across;
-  b.panel_parts = b.chunks < kFew ? clip(chunks_of(kFew, b.chunks > 0 ? b.chunks : 1), 1, panels) : 1;
-  b.chunks *= b.panel_parts;
+  b.pixels = pixel_blocks(batch, height, width, clip(kBytes / pixel_bytes, kRows, kMost));
+  const int64_t blocks = b.pixels.count();
+  b.panel_parts = blocks < kFew ? clip(chunks_of(kFew, blocks > 0 ? blocks : 1), 1, panels) : 1;
+  b.chunks = blocks * b.panel_parts;
   return b;
 }
 
-struct ConvBlock {
-  int64_t panel_part;
-  Range images, rows, columns;
-};
-RANVIER_INLINE ConvBlock conv_block(const ConvBlocks& b, int64_t chunk, int64_t batch, int64_t height, int64_t width) {
-  const int64_t blocks = b.chunks / b.panel_parts, block = chunk % blocks;
-  return {chunk / blocks, part(batch, block / (b.down * b.across), b.images),
-          part(height, block / b.across % b.down, b.down), part(width, block % b.across, b.across)};
-}
-
 template <class T>
-RANVIER_INLINE Ahead<T> next_block(const Correlation<T>& c, const T* x, const ConvBlock& next) {
+RANVIER_INLINE Ahead<T> next_block(const Correlation<T>& c, const T* x, const PixelBlock& next) {
   const T* begin = x + next.images.begin * c.x_image + next.rows.begin * c.down.stride * c.x_row +
                    next.columns.begin * c.across.stride * c.x_column;
   return {begin, begin + (next.images.size() - 1) * c.x_image + (next.rows.size() - 1) * c.down.stride * c.x_row +
@@ -209,17 +227,24 @@ void conv(const ConvArgs& a, int64_t begin, int64_t end) {
   c.panel = g.kernel_height * g.kernel_width * channels * kPanel<T>;
   c.activation = a.activation;
   c.alpha = a.alpha;
+  c.through_activation = a.through_activation;
+  c.through_alpha = a.through_alpha;
+  const auto block_of = [&](int64_t chunk) __attribute__((always_inline)) {
+    return pixel_block(blocks.pixels, chunk % blocks.pixels.count(), g.batch, g.out_height, g.out_width);
+  };
   const T* const x = static_cast<const T*>(a.x);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, g.batch, g.out_height, g.out_width);
-    const Range all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
-    c.next = next_block(c, x, conv_block(blocks, chunk + 1, g.batch, g.out_height, g.out_width));
+    const PixelBlock block = block_of(chunk);
+    const Range all = part(panels * g.groups, chunk / blocks.pixels.count(), blocks.panel_parts);
+    c.next = next_block(c, x, block_of(chunk + 1));
     c.images = block.images.size();
     for_panels(all, panels, panels_at_once(c.panel * sizeof(T)), [&](int64_t group, Range some) {
       const int64_t f = group * filters + some.begin * kPanel<T>;
       const int64_t stop = some.end * kPanel<T>;
       c.x = x + block.images.begin * c.x_image + group * channels;
-      c.y = static_cast<T*>(a.y) + block.images.begin * c.y_image + f;
+      const int64_t at = block.images.begin * c.y_image + f;
+      c.y = static_cast<T*>(a.y) + at;
+      c.through = a.through ? static_cast<const T*>(a.through) + at : nullptr;
       c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel;
       c.bias = a.bias ? static_cast<const T*>(a.bias) + f : nullptr;
       c.filters = (stop < filters ? stop : filters) - some.begin * kPanel<T>;
@@ -273,15 +298,15 @@ RANVIER_INLINE ConvBlocks thin_blocks(const ConvGeometry& g) {
                              __attribute__((always_inline)) { return outputs * stride - kernel + 1; };
   const int64_t most = clip(kThinBlock<T> / (lines_seen(g) * g.filters), kPanel<T>, kThinPixels);
   ConvBlocks b;
-  b.across = chunks_of(g.width, inputs_of(most / kPanel<T> * kPanel<T>, g.stride_width, g.kernel_width));
-  const int64_t seen = (chunks_of(g.width, b.across) + g.kernel_width - 2) / g.stride_width + 1;
+  b.pixels.across = chunks_of(g.width, inputs_of(most / kPanel<T> * kPanel<T>, g.stride_width, g.kernel_width));
+  const int64_t seen = (chunks_of(g.width, b.pixels.across) + g.kernel_width - 2) / g.stride_width + 1;
   const int64_t pixels = chunks_of(seen < g.out_width ? seen : g.out_width, kPanel<T>) * kPanel<T>;
   const int64_t rows = inputs_of(kThinBlock<T> / (pixels * g.filters), g.stride_height, g.kernel_height);
   const int64_t images = g.batch > 0 ? g.batch : 1;
-  b.down = clip(chunks_of(kFew, images * b.across), chunks_of(g.height, rows), g.height);
-  b.images = g.batch;
+  b.pixels.down = clip(chunks_of(kFew, images * b.pixels.across), chunks_of(g.height, rows), g.height);
+  b.pixels.images = g.batch;
   b.panel_parts = 1;
-  b.chunks = g.batch * b.down * b.across;
+  b.chunks = b.pixels.count();
   return b;
 }
 
@@ -298,7 +323,7 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   alignas(64) T q[kThinLines * kThinLine];
   alignas(64) T sums[kThinLines * kThinLine];
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, g.batch, g.height, g.width);
+    const PixelBlock block = pixel_block(blocks.pixels, chunk, g.batch, g.height, g.width);
     const int64_t image = block.images.begin;
     const Range all = readers_of(across, block.columns), columns = within(all, g.out_width);
     const Range rows = within(readers_of(down, block.rows), g.out_height);
@@ -345,7 +370,8 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
           tile_of_runs<T>(some.size(), vectors, t, true);
         }
       }
-      T* const dx = static_cast<T*>(a.dx) + ((image * g.height + ih) * g.width + block.columns.begin) * g.channels;
+      const int64_t at = ((image * g.height + ih) * g.width + block.columns.begin) * g.channels;
+      T* const dx = static_cast<T*>(a.dx) + at;
       for (int64_t i = 0; i < streams; ++i) {
         // of columns iw + j * stride: tap kw + k * stride reads output ow + j - k
         const int64_t column = i / g.channels, c = i % g.channels, iw = block.columns.begin + column;
@@ -362,7 +388,11 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
         if (streams == 1) continue;
         for (int64_t j = 0; j < count; ++j) dx[j * streams + i] = to[j];
       }
-      if (a.activation != Activation::linear) apply_row<T>(a.activation, dx, dx, width * g.channels, a.alpha);
+      const int64_t size = width * g.channels;
+      if (a.activation != Activation::linear) apply_row<T>(a.activation, dx, dx, size, a.alpha);
+      if (a.through) {
+        backward_row<T>(a.through_activation, dx, dx, static_cast<const T*>(a.through) + at, size, a.through_alpha);
+      }
     }
   }
 }
@@ -390,14 +420,19 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   c.panel = g.kernel_height * g.kernel_width * filters * kPanel<T>;
   c.activation = a.activation;
   c.alpha = a.alpha;
+  c.through_activation = a.through_activation;
+  c.through_alpha = a.through_alpha;
+  const auto block_of = [&](int64_t chunk) __attribute__((always_inline)) {
+    return pixel_block(blocks.pixels, chunk % blocks.pixels.count(), g.batch, height, width);
+  };
   const T* const dy = static_cast<const T*>(a.dy);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const ConvBlock block = conv_block(blocks, chunk, g.batch, height, width);
+    const PixelBlock block = block_of(chunk);
     const Range rows = block.rows, columns = block.columns,
-                all = part(panels * g.groups, block.panel_part, blocks.panel_parts);
+                all = part(panels * g.groups, chunk / blocks.pixels.count(), blocks.panel_parts);
     c.down = {0, 0, 1, 1, 0};
     c.across = c.down;
-    c.next = next_block(c, dy, conv_block(blocks, chunk + 1, g.batch, height, width));
+    c.next = next_block(c, dy, block_of(chunk + 1));
     c.images = block.images.size();
     for (int64_t phase = 0; phase < g.stride_height * g.stride_width; ++phase) {
       const int64_t row = phase / g.stride_width, column = phase % g.stride_width;
@@ -409,7 +444,9 @@ void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
         const int64_t channel = group * channels + some.begin * kPanel<T>;
         const int64_t stop = some.end * kPanel<T>;
         c.x = dy + block.images.begin * c.x_image + group * filters;
-        c.y = static_cast<T*>(a.dx) + block.images.begin * c.y_image + row * dx_row + column * g.channels + channel;
+        const int64_t at = block.images.begin * c.y_image + row * dx_row + column * g.channels + channel;
+        c.y = static_cast<T*>(a.dx) + at;
+        c.through = a.through ? static_cast<const T*>(a.through) + at : nullptr;
         c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel + before * filters * kPanel<T>;
         c.bias = a.bias ? static_cast<const T*>(a.bias) + channel : nullptr;
         c.filters = (stop < channels ? stop : channels) - some.begin * kPanel<T>;
@@ -452,20 +489,6 @@ void conv_pack(const ConvPackArgs& a, int64_t begin, int64_t end) {
 
 // --- kernel gradient -------------------------------------------------------------------------------------------------
 
-// Pixels are taken in blocks of a size that the caches like: some images, or some rows of one, or a part of a row.
-struct PixelBlocks {
-  int64_t images, down, across, blocks;  // images of a block; blocks in an image; all
-};
-RANVIER_INLINE PixelBlocks pixel_blocks(const ConvGeometry& g, int64_t pixels) {
-  PixelBlocks b;
-  b.across = chunks_of(g.out_width, pixels);
-  b.down = chunks_of(g.out_height, clip(pixels / chunks_of(g.out_width, b.across), 1, g.out_height));
-  b.images =
-      b.down == 1 && b.across == 1 ? clip(pixels / (g.out_height * g.out_width), 1, g.batch > 0 ? g.batch : 1) : 1;
-  b.blocks = chunks_of(g.batch, b.images) * b.down * b.across;
-  return b;
-}
-
 // The tiles of dw: some channels of one tap by a panel of filters. Few channels are merged with kw, along which they go
 // on in x and in dw.
 template <class T>
@@ -476,40 +499,57 @@ struct GradientPlan {
 };
 template <class T>
 RANVIER_INLINE GradientPlan<T> gradient_plan(const ConvGeometry& g) {
-  constexpr int64_t kSplitBytes = 1 << 20, kMost = 8;
-  constexpr int64_t kBytes = 256 << 10, kFew = 256, kMany = 2048;  // of a block; its pixels
+  constexpr int64_t kSplitBytes = 1 << 20, kMost = 8, kOutputs = 4096;
+  constexpr int64_t kBytes = 384 << 10, kFew = 256, kMany = 2048;  // of a block; its pixels
+  constexpr int64_t kThin = 14;
   const int64_t channels = g.channels / g.groups, bytes = static_cast<int64_t>(sizeof(T));
   GradientPlan<T> p;
   const int64_t pixel = (g.channels * g.stride_height * g.stride_width + g.filters) * bytes;
-  p.pixels = pixel_blocks(g, clip(kBytes / pixel, kFew, kMany));
-  p.merged = g.groups == 1 && g.dilation_width == 1 && channels < kRows;
+  p.pixels = pixel_blocks(g.batch, g.out_height, g.out_width, clip(kBytes / pixel, kFew, kMany));
+  p.merged = g.groups == 1 && g.dilation_width == 1 && channels < kThin;
   p.lanes = p.merged ? g.kernel_width * channels : channels;
   p.kw = p.merged ? 1 : g.kernel_width;
   p.rows = chunks_of(p.lanes, kRows);
   p.panels = panels_of<T>(g.filters, g.groups);
   p.tiles = g.kernel_height * p.kw * p.rows * p.panels;
   const int64_t size = g.kernel_height * g.kernel_width * channels * g.filters * bytes;
-  p.splits = clip(kSplitBytes / size, 1, clip(p.pixels.blocks, 1, kMost));
+  const int64_t outputs = g.batch * g.out_height * g.out_width;
+  // An even number, lest threads share the pixels of one; one where adding the parts would cost more than that saves.
+  const int64_t pairs = clip(kSplitBytes / (2 * size), outputs >= kOutputs, kMost / 2);
+  p.splits = clip(2 * pairs, 1, clip(p.pixels.count(), 1, kMost));
   return p;
 }
 
-struct PixelBlock {
-  int64_t image, images;
-  Range rows, columns;
-};
-RANVIER_INLINE PixelBlock pixel_block(const ConvGeometry& g, const PixelBlocks& p, int64_t block) {
-  const int64_t per_image = p.down * p.across, image = block / per_image * p.images;
-  return {image, g.batch - image < p.images ? g.batch - image : p.images,
-          part(g.out_height, block % per_image / p.across, p.down), part(g.out_width, block % p.across, p.across)};
+// The filters of a panel.
+template <class T>
+RANVIER_INLINE Range filters_of(const ConvGeometry& g, int64_t panel) {
+  const int64_t filters = g.filters / g.groups, panels = chunks_of(filters, kPanel<T>), group = panel / panels;
+  const int64_t first = group * filters + (panel - group * panels) * kPanel<T>, stop = (group + 1) * filters;
+  return {first, first + kPanel<T> < stop ? first + kPanel<T> : stop};
 }
 
-// Tiles [begin, end) of dw += their sums over one block of pixels; meanwhile asks for the next block.
+// sum += the rows of x, `step` apart
 template <class T>
-void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, const PixelBlock& block,
+void add_rows(T* sum, const T* x, int64_t step, int64_t rows, int64_t columns) {
+  for_lanes<T>(0, columns, [=](int64_t c, int64_t k) __attribute__((always_inline)) {
+    Vec<T> total[4] = {load_lanes(sum + c, k)};  // chains of additions, as many as one takes cycles
+    const T* row = x + c;
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      for (int i = 0; i < 4; ++i, row += step) total[i] += load_lanes(row, k);
+    }
+    for (; r < rows; ++r, row += step) total[0] += load_lanes(row, k);
+    store_lanes(sum + c, (total[0] + total[1]) + (total[2] + total[3]), k);
+  });
+}
+
+// Tiles [begin, end) of dw += their sums over one block of pixels, and so db for each panel whose first tile is one of
+// them; meanwhile asks for the next block.
+template <class T>
+void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, T* db, const PixelBlock& block,
                     const PixelBlock& next, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
-  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups,
-                panels = chunks_of(filters, kPanel<T>);
+  const int64_t channels = g.channels / g.groups;
   const Axis down = down_of(g), across = across_of(g);
   const T* const x = static_cast<const T*>(a.x);
   const T* const dy = static_cast<const T*>(a.dy);
@@ -520,10 +560,10 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
     return x + ((image * g.height + row * down.stride - down.pad) * g.width + column * across.stride - across.pad) *
                    g.channels;
   };
-  const int64_t last = next.image + next.images - 1;
-  Ahead<T> next_dy = {dy_at(next.image, next.rows.begin, next.columns.begin),
+  const int64_t last = next.images.end - 1;
+  Ahead<T> next_dy = {dy_at(next.images.begin, next.rows.begin, next.columns.begin),
                       dy_at(last, next.rows.end - 1, next.columns.end)};
-  Ahead<T> next_x = {x_at(next.image, next.rows.begin, next.columns.begin),
+  Ahead<T> next_x = {x_at(next.images.begin, next.rows.begin, next.columns.begin),
                      x_at(last, next.rows.end - 1, next.columns.end)};
   Tile<T> t;
   t.bias = nullptr;
@@ -533,61 +573,77 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
   t.a_column = g.stride_width * g.channels;
   t.b_row = g.filters;
   t.c_row = g.filters;
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t row = i % p.rows, kw = i / p.rows % p.kw, kh = i / (p.rows * p.kw) % g.kernel_height;
-    const int64_t panel = i / (p.rows * p.kw * g.kernel_height), group = panel / panels;
-    const int64_t f = group * filters + panel % panels * kPanel<T>, stop = (group + 1) * filters;
-    const int64_t left = stop - f < kPanel<T> ? stop - f : kPanel<T>, vectors = chunks_of(left, kLanes<T>);
-    t.lanes = left - (vectors - 1) * kLanes<T>;
+  for (int64_t i = begin; i < end;) {  // the tiles of one tap and panel together
+    const int64_t tap = i / p.rows, first = i - tap * p.rows;
+    const int64_t stop = first + (end - i) < p.rows ? first + (end - i) : p.rows;
+    i += stop - first;
+    const int64_t kw = tap % p.kw, kh = tap / p.kw % g.kernel_height, panel = tap / (p.kw * g.kernel_height);
+    const Range filters = filters_of<T>(g, panel);
+    const int64_t group = filters.begin * g.groups / g.filters, vectors = chunks_of(filters.size(), kLanes<T>);
+    t.lanes = filters.size() - (vectors - 1) * kLanes<T>;
+    if (db && kw == 0 && kh == 0 && first == 0) {
+      for (int64_t image = block.images.begin; image < block.images.end; ++image) {
+        for (int64_t row = block.rows.begin; row < block.rows.end; ++row) {
+          add_rows(db + filters.begin, dy_at(image, row, block.columns.begin) + filters.begin, g.filters,
+                   block.columns.size(), filters.size());
+        }
+      }
+    }
     Range oh = down.outputs_of(kh, g.out_height);
     oh = {clip(oh.begin, block.rows.begin, block.rows.end), clip(oh.end, block.rows.begin, block.rows.end)};
     const int64_t ih = oh.begin * down.stride - down.pad + kh * down.dilation;
     // over the pixels of some columns, where x begins at column iw, and its lane 0 is dw's lane 0
-    const auto add = [&](Range ow, Range lanes, int64_t iw) {
-      t.c = dw + ((kh * g.kernel_width + kw) * channels + lanes.begin) * g.filters + f;
-      t.a = x + ((block.image * g.height + ih) * g.width + iw) * g.channels + group * channels + lanes.begin;
-      t.b = dy_at(block.image, oh.begin, ow.begin) + f;
+    const auto add = [&](Range ow, Range seen, int64_t iw) {
+      const T* const a_0 = x + ((block.images.begin * g.height + ih) * g.width + iw) * g.channels + group * channels;
+      T* const c_0 = dw + (kh * g.kernel_width + kw) * channels * g.filters + filters.begin;
+      t.b = dy_at(block.images.begin, oh.begin, ow.begin) + filters.begin;
       t.depth = ow.size();
-      t.runs = {block.images,
+      t.runs = {block.images.size(),
                 oh.size(),
                 g.height * g.width * g.channels,
                 down.stride * g.width * g.channels,
                 g.out_height * g.out_width * g.filters,
                 g.out_width * g.filters};
-      ask_ahead(next_dy.at < next_dy.end ? next_dy : next_x, t, block.images * oh.size() * ow.size());
-      tile_of_runs<T>(lanes.size(), vectors, t, false);
+      for (int64_t row = first; row < stop; ++row) {
+        Range lanes = part(p.lanes, row, p.rows);
+        lanes = {clip(lanes.begin, seen.begin, seen.end), clip(lanes.end, seen.begin, seen.end)};
+        if (lanes.size() == 0) continue;
+        t.a = a_0 + lanes.begin;
+        t.c = c_0 + lanes.begin * g.filters;
+        t.c_next = t.c + lanes.size() * g.filters;
+        ask_ahead(next_dy.at < next_dy.end ? next_dy : next_x, t, block.images.size() * oh.size() * ow.size());
+        tile_of_runs<T>(lanes.size(), vectors, t, false);
+      }
     };
-    const Range lanes = part(p.lanes, row, p.rows);
     if (!p.merged) {
       Range ow = across.outputs_of(kw, g.out_width);
       ow = {clip(ow.begin, block.columns.begin, block.columns.end),
             clip(ow.end, block.columns.begin, block.columns.end)};
-      if (ow.size() > 0) add(ow, lanes, ow.begin * across.stride - across.pad + kw * across.dilation);
+      if (ow.size() > 0) add(ow, {0, p.lanes}, ow.begin * across.stride - across.pad + kw * across.dilation);
       continue;
     }
     for (int64_t column = block.columns.begin; column < block.columns.end;) {
       const Range ow = across.span(column, block.columns.end), taps = across.taps(column);
-      const Range seen = {clip(taps.begin * channels, lanes.begin, lanes.end),
-                          clip(taps.end * channels, lanes.begin, lanes.end)};
-      if (seen.size() > 0) add(ow, seen, ow.begin * across.stride - across.pad);
+      add(ow, {taps.begin * channels, taps.end * channels}, ow.begin * across.stride - across.pad);
       column = ow.end;
     }
   }
 }
 
-// Zeros in tiles [begin, end) of dw.
+// Zeros where gradient_block adds.
 template <class T>
-void clear_tiles(const ConvGeometry& g, const GradientPlan<T>& p, T* dw, int64_t begin, int64_t end) {
-  const int64_t filters = g.filters / g.groups, panels = chunks_of(filters, kPanel<T>);
+void clear_tiles(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T* dw, T* db, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const int64_t tiles = p.tiles / p.panels;
+  const auto clear = [](T* row, Range columns) __attribute__((always_inline)) {
+    for_lanes<T>(columns.begin, columns.end,
+                 [=](int64_t j, int64_t k) __attribute__((always_inline)) { store_lanes(row + j, Vec<T>{}, k); });
+  };
   for (int64_t i = begin; i < end; ++i) {
-    const int64_t rows = i / p.rows % (p.kw * g.kernel_height), panel = i / (p.rows * p.kw * g.kernel_height);
-    const int64_t group = panel / panels, f = group * filters + panel % panels * kPanel<T>;
-    const int64_t stop = f + kPanel<T> < (group + 1) * filters ? f + kPanel<T> : (group + 1) * filters;
-    const Range lanes = part(p.lanes, i % p.rows, p.rows);
-    for (int64_t lane = lanes.begin; lane < lanes.end; ++lane) {
-      T* row = dw + (rows * p.lanes + lane) * g.filters;
-      for_lanes<T>(f, stop,
-                   [=](int64_t j, int64_t k) __attribute__((always_inline)) { store_lanes(row + j, Vec<T>{}, k); });
+    const Range filters = filters_of<T>(g, i / tiles), lanes = part(p.lanes, i % p.rows, p.rows);
+    if (db && !a.add_db && i % tiles == 0) clear(db, filters);
+    for (int64_t lane = lanes.begin; !a.add_dw && lane < lanes.end; ++lane) {
+      clear(dw + (i % tiles / p.rows * p.lanes + lane) * g.filters, filters);
     }
   }
 }
@@ -598,15 +654,18 @@ void conv_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_
   const ConvGeometry& g = a.g;
   const GradientPlan<T> p = gradient_plan<T>(g);
   const int64_t size = g.kernel_height * g.kernel_width * (g.channels / g.groups) * g.filters;
+  const auto block_of = [&](int64_t block) __attribute__((always_inline)) {
+    return pixel_block(p.pixels, block, g.batch, g.out_height, g.out_width);
+  };
   while (begin < end) {
     const int64_t split = begin / p.tiles, stop = (split + 1) * p.tiles < end ? (split + 1) * p.tiles : end;
     const int64_t first = begin - split * p.tiles, last = stop - split * p.tiles;
-    T* dw = static_cast<T*>(a.dw) + split * size;
-    if (!a.accumulate) clear_tiles(g, p, dw, first, last);
-    const Range blocks = part(p.pixels.blocks, split, p.splits);
+    T* const dw = static_cast<T*>(a.dw) + split * size;
+    T* const db = a.db ? static_cast<T*>(a.db) + split * g.filters : nullptr;
+    clear_tiles(a, p, dw, db, first, last);
+    const Range blocks = part(p.pixels.count(), split, p.splits);
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-      const int64_t next = block + 1 < blocks.end ? block + 1 : block;
-      gradient_block(a, p, dw, pixel_block(g, p.pixels, block), pixel_block(g, p.pixels, next), first, last);
+      gradient_block(a, p, dw, db, block_of(block), block_of(block + 1 < blocks.end ? block + 1 : block), first, last);
     }
     begin = stop;
   }

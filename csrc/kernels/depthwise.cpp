@@ -315,7 +315,7 @@ void depthwise_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, i
                 dy_row = g.out_width * g.filters;
   for (int64_t split = begin; split < end; ++split) {
     T* dw = static_cast<T*>(a.dw) + split * size;
-    if (!a.accumulate) for_lanes<T>(0, size, [=](int64_t i, int64_t k) { store_lanes(dw + i, Vec<T>{}, k); });
+    if (!a.add_dw) for_lanes<T>(0, size, [=](int64_t i, int64_t k) { store_lanes(dw + i, Vec<T>{}, k); });
     const Range blocks = part(g.batch * parts.blocks, split, parts.splits);
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
       const int64_t image = block / parts.blocks;

@@ -413,6 +413,10 @@ struct ConvArgs {
   ConvGeometry g;
   Activation activation;  // any but softmax
   double alpha;
+  // y times f' of this activation's output, as in MatmulArgs. Null: y.
+  const void* through = nullptr;  // T, as y
+  Activation through_activation = Activation::linear;
+  double through_alpha = 0;
 };
 
 // dx: each dy goes back to what its y has read; with bias and activation it is the transposed convolution. Chunks: the
@@ -425,20 +429,25 @@ struct ConvInputGradientArgs {
   ConvGeometry g;
   Activation activation;  // any but softmax
   double alpha;
+  const void* through = nullptr;  // T, as dx: as in ConvArgs
+  Activation through_activation = Activation::linear;
+  double through_alpha = 0;
 };
 
-// dw = sum over all y of (what it read) dy, or dw += it. The pixels are split into `splits` parts, and each has its own
-// dw. Chunks: the plan's.
+// dw = sum over all y of (what it read) dy, or dw += it; db from the same pass. The pixels are split into `splits`
+// parts, and each has its own dw and db. Chunks: the plan's.
 struct ConvKernelGradientArgs {
   void* dw;        // T (splits, kernel_height, kernel_width, channels / groups, filters)
   const void* x;   // T (batch, height, width, channels)
   const void* dy;  // T (batch, out_height, out_width, filters)
   ConvGeometry g;
-  bool accumulate;
+  bool add_dw;
+  void* db = nullptr;  // T (splits, filters): the sums of dy; or null
+  bool add_db = false;
 };
 
-// The depthwise kernels have the same arguments. There w is not packed, and with M filters for each channel the last
-// axis of w, bias, y and dy is in the order (M, channels).
+// The depthwise kernels have the same arguments, but neither `through` nor `db`. There w is not packed, and with M
+// filters for each channel the last axis of w, bias, y and dy is in the order (M, channels).
 
 // y[i] = sum of the i-th part of the rows of x. Chunks: parts.
 struct PartSumsArgs {

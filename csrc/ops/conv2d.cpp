@@ -286,8 +286,18 @@ struct Multiplied {
 Tensor packed(const Tensor& w, const ConvGeometry& g, const ConvPlan& plan, bool back) {
   const Tensor panels = scratch(w.dtype, {back ? plan.packed_back : plan.packed});
   run(engine::kernels().conv_pack, w.dtype, ConvPackArgs{panels.data, w.data, g, back},
-      back ? plan.pack_back_chunks : plan.pack_chunks, static_cast<double>(w.size()) * 0.15);
+      back ? plan.pack_back_chunks : plan.pack_chunks, static_cast<double>(w.size()) * 0.15,
+      {writes(panels), reads(w)});
   return panels;
+}
+
+// A result that is the gradient of `below`, an activation's output, is taken through that activation as well.
+template <class Args>
+void take_through(Args& args, const Tensor& below, const Tensor& y) {
+  if (!goes_through(below, y)) return;
+  args.through = below.data;
+  args.through_activation = below.buffer->activation;
+  args.through_alpha = below.buffer->alpha;
 }
 
 // y = f(x * w + b) of the convolution; `below` as for winograd
@@ -304,8 +314,10 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
     return order.out(y, turned);
   }
   const Tensor panels = packed(w, g, plan, false);
-  run(engine::kernels().conv, x.dtype, ConvArgs{y.data, x.data, panels.data, b ? b.data : nullptr, g, f, alpha},
-      plan.chunks, cost_of(x, g));
+  ConvArgs args{y.data, x.data, panels.data, b ? b.data : nullptr, g, f, alpha};
+  take_through(args, below, y);
+  run(engine::kernels().conv, x.dtype, args, plan.chunks, cost_of(x, g),
+      {writes(y), reads(x), reads(panels), reads(b), reads(below)});
 }
 
 // dx, f and b for the transposed convolution
@@ -322,36 +334,44 @@ void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Te
                plan.back_chunks, cost_of(dy, g));
   }
   const Tensor panels = plan.packed_back ? packed(w, g, plan, true) : w;
-  run(engine::kernels().conv_input_gradient, dy.dtype,
-      ConvInputGradientArgs{dx.data, dy.data, panels.data, b ? b.data : nullptr, g, f, alpha}, plan.back_chunks,
-      cost_of(dy, g));
+  ConvInputGradientArgs args{dx.data, dy.data, panels.data, b ? b.data : nullptr, g, f, alpha};
+  take_through(args, below, dx);
+  run(engine::kernels().conv_input_gradient, dy.dtype, args, plan.back_chunks, cost_of(dy, g),
+      {writes(dx), reads(dy), reads(panels), reads(b), reads(below)});
 }
 
 // y (+)= sum of the parts that kernels have left side by side
 void add_parts(const Tensor& y, const Tensor& parts, bool add) {
   run(engine::kernels().column_sum, y.dtype,
       ColumnSumArgs{y.data, parts.data, parts.size() / std::max<int64_t>(y.size(), 1), y.size(), add},
-      chunks_of(y.size(), kColumns), static_cast<double>(parts.size()) * 0.2);
+      chunks_of(y.size(), kColumns), static_cast<double>(parts.size()) * 0.2, {writes(y), reads(parts)});
 }
 
-// dw (+)= its gradient
-void kernel_gradient(const Tensor& dw, const Tensor& x, const Tensor& dy, const ConvGeometry& geometry, bool add) {
+// dw (+)= its gradient, and db (+)= the sum of dy where the kernel has it in the same pass
+void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
+                     const ConvGeometry& geometry) {
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(x, g);
   if (algorithm(g) == Algorithm::depthwise) {
     const Multiplied order(g);
-    const Tensor turned = order.in(dy), parts = scratch(dw.dtype, {plan.splits, dw.size()});
+    const Tensor turned = order.in(dy), parts = scratch(x.dtype, {plan.splits, dw.tensor.size()});
     run(engine::kernels().depthwise_kernel_gradient, x.dtype,
         ConvKernelGradientArgs{parts.data, x.data, turned.data, g, false}, plan.gradient_chunks, cost_of(x, g));
     const Tensor right = order.place(parts);
     order.out(right, parts);
-    return add_parts(dw, right, add);
+    return add_parts(dw.tensor, right, dw.add);
   }
   const bool whole = plan.splits == 1;
-  const Tensor parts = whole ? dw : scratch(dw.dtype, {plan.splits, dw.size()});
+  const auto place = [&](const GradientSlot& slot) {
+    return whole || !slot.tensor ? slot.tensor : scratch(x.dtype, {plan.splits, slot.tensor.size()});
+  };
+  const Tensor dw_parts = place(dw), db_parts = place(db);
   run(engine::kernels().conv_kernel_gradient, x.dtype,
-      ConvKernelGradientArgs{parts.data, x.data, dy.data, g, whole && add}, plan.gradient_chunks, cost_of(x, g));
-  if (!whole) add_parts(dw, parts, add);
+      ConvKernelGradientArgs{dw_parts.data, x.data, dy.data, g, whole && dw.add, db_parts.data, whole && db.add},
+      plan.gradient_chunks, cost_of(x, g), {writes(dw_parts), writes(db_parts), reads(x), reads(dy)});
+  if (whole) return;
+  add_parts(dw.tensor, dw_parts, dw.add);
+  if (db.tensor) add_parts(db.tensor, db_parts, db.add);
 }
 
 // db (+)= sum over all pixels
@@ -360,7 +380,7 @@ void bias_gradient(const Tensor& db, const Tensor& dz, bool add) {
   const int64_t parts = std::clamp<int64_t>(dz.rows() / kRows, 1, kMost);
   const Tensor sums = scratch(dz.dtype, {parts, dz.columns()});
   run(engine::kernels().part_sums, dz.dtype, PartSumsArgs{sums.data, dz.data, dz.rows(), dz.columns(), parts}, parts,
-      static_cast<double>(dz.size()) * 0.1);
+      static_cast<double>(dz.size()) * 0.1, {writes(sums), reads(dz)});
   add_parts(db, sums, add);
 }
 
@@ -376,13 +396,13 @@ void input_gradient_of(const Face& face, const Tensor& dx, const Operands& o, co
 void gradients_of(const Face& face, const GradientSlot& dw, const GradientSlot& db, const Operands& o,
                   const Tensor& dz) {
   const Tensor &x = face.transposed ? dz : o.x, &dy = face.transposed ? o.x : dz;
-  if (dw.tensor && winograd_gradient_pays(x, o.g)) {
-    winograd_kernel_gradient(dw, face.transposed ? GradientSlot() : db, x, dy, o.g);
-    if (!face.transposed) return;
-  } else if (dw.tensor) {
-    kernel_gradient(dw.tensor, x, dy, o.g, dw.add);
+  // one pass over dz for both
+  const bool together = dw.tensor && !face.transposed && algorithm(o.g) == Algorithm::direct;
+  const GradientSlot along = together ? db : GradientSlot();
+  if (dw.tensor) {
+    (winograd_gradient_pays(x, o.g) ? winograd_kernel_gradient : kernel_gradient)(dw, along, x, dy, o.g);
   }
-  if (db.tensor) bias_gradient(db.tensor, dz, db.add);
+  if (db.tensor && !together) bias_gradient(db.tensor, dz, db.add);
 }
 
 py::object forward(const Face& face, py::handle x_, py::handle w_, py::handle b_, const Options& options,
