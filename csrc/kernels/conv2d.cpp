@@ -164,9 +164,13 @@ struct ConvBlocks {
 RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t width, int64_t panels,
                                       int64_t pixel_bytes) {
   constexpr int64_t kBytes = 256 << 10;  // of what a block reads: some of the second-level cache
-  constexpr int64_t kMost = 448, kFew = 16;
+  constexpr int64_t kMost = 448, kFew = 16, kTogether = 4;
+  int64_t pixels = clip(kBytes / pixel_bytes, kRows, kMost);
+  // Each corner of an image sees taps of its own, and is a thin tile unless there are several.
+  const int64_t images = clip(batch * panels / kFew, 1, kTogether), size = images * height * width;
+  if (images > 1 && pixels < size && size * pixel_bytes <= 2 * kBytes) pixels = size;
   ConvBlocks b;
-  b.pixels = pixel_blocks(batch, height, width, clip(kBytes / pixel_bytes, kRows, kMost));
+  b.pixels = pixel_blocks(batch, height, width, pixels);
   const int64_t blocks = b.pixels.count();
   b.panel_parts = blocks < kFew ? clip(chunks_of(kFew, blocks > 0 ? blocks : 1), 1, panels) : 1;
   b.chunks = blocks * b.panel_parts;
