@@ -128,24 +128,31 @@ struct Points {
   int64_t panel;      // elements from panel to panel
 };
 
-// One patch and a vector of channels. Not inline: in a loop, the compiler would keep 72 offsets on the stack.
-template <class T, class Down, class Across>
-__attribute__((noinline)) void transform_patch(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+// One patch and a vector of channels; returns the sum of the patch, if asked for. Not inline: in a loop, the compiler
+// would keep 72 offsets on the stack.
+template <class T, class Down, class Across, bool sums>
+__attribute__((noinline)) Vec<T> transform_patch(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+  Vec<T> sum = {};
   both_ways<T, Down, Across>(
-      [=](int i, int j) __attribute__((always_inline)) { return load(from + i * row + j * column); },
+      [&](int i, int j) __attribute__((always_inline)) {
+        const Vec<T> d = load(from + i * row + j * column);
+        if constexpr (sums) sum += d;
+        return d;
+      },
       [=](int i, int j, Vec<T> v) __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, v); });
+  return sum;
 }
-template <class T, template <int> class Line>
-RANVIER_INLINE void transform_patch_of(int kind, T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+template <class T, template <int> class Line, bool sums>
+RANVIER_INLINE Vec<T> transform_patch_of(int kind, T* to, int64_t step, const T* from, int64_t row, int64_t column) {
   switch (kind) {
     case kCorner:
-      return transform_patch<T, Line<2>, Line<2>>(to, step, from, row, column);
+      return transform_patch<T, Line<2>, Line<2>, sums>(to, step, from, row, column);
     case kRight:
-      return transform_patch<T, Line<4>, Line<2>>(to, step, from, row, column);
-    case kWhole:
-      return transform_patch<T, Line<4>, Line<4>>(to, step, from, row, column);
+      return transform_patch<T, Line<4>, Line<2>, sums>(to, step, from, row, column);
     case kBottom:
-      return transform_patch<T, Line<2>, Line<4>>(to, step, from, row, column);
+      return transform_patch<T, Line<2>, Line<4>, sums>(to, step, from, row, column);
+    default:
+      return transform_patch<T, Line<4>, Line<4>, sums>(to, step, from, row, column);
   }
 }
 
@@ -169,12 +176,15 @@ RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t skip, int64
 // to (36, tiles, columns) = the transformed patches of tiles at these places, channels [first, first + columns);
 // columns is a multiple of a vector. There are zeros around the image and in channels past the last. sums (columns) +=
 // all of x that is in the patches.
-template <class T, template <int> class Line>
+template <class T, template <int> class Line, bool with_sums = false>
 void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, int64_t count, int64_t first,
                      int64_t columns, T* sums = nullptr) {
   constexpr int kMost = Line<4>::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
   alignas(64) T patch[kMost * kMost * kL];  // with its zeros
+  const auto add = [=](int64_t c, Vec<T> sum) __attribute__((always_inline)) {
+    if constexpr (with_sums) store(sums + c, load(sums + c) + sum);
+  };
   for (int64_t tile = 0; tile < count; ++tile, to += at.row) {
     if (tile + kTilesAhead < count) fetch(x, places[tile + kTilesAhead], kMost - kOut, first, columns);
     const Place& p = places[tile];
@@ -193,15 +203,8 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
         at_c += at.panel - at.row;
       }
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
-      if (sums) {
-        Vec<T> total = {};
-        for (int64_t k = rows.begin; k < rows.end; ++k) {
-          for (int64_t l = cols.begin; l < cols.end; ++l) total += load_lanes(from + k * row + l * column + c, lanes);
-        }
-        store(sums + c, load(sums + c) + total);
-      }
       if (inner && lanes == kL) {
-        transform_patch_of<T, Line>(p.kind, at_c, at.step, from + c, row, column);
+        add(c, transform_patch_of<T, Line, with_sums>(p.kind, at_c, at.step, from + c, row, column));
         continue;
       }
       for (int64_t k = rows.begin; k < rows.end; ++k) {
@@ -213,7 +216,7 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
           for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load_n(pixel + l * column, lanes));
         }
       }
-      transform_patch_of<T, Line>(p.kind, at_c, at.step, patch, across * kL, kL);
+      add(c, transform_patch_of<T, Line, with_sums>(p.kind, at_c, at.step, patch, across * kL, kL));
     }
   }
 }
@@ -574,8 +577,8 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
       const Range group = {first + count * i / groups, first + count * (i + 1) / groups};
       find_places(tiles, group, places);
       transform_tiles<T, PatchLine>(v, b.at_x, x, places, group.size(), c0, whole_vectors<T>(c1 - c0));
-      transform_tiles<T, GradientLine>(d, b.at_dy, dy, places, group.size(), panel_0 * kPanel<T>,
-                                       (panel_1 - panel_0) * kPanel<T>, sums);
+      const auto transform_dy = sums ? transform_tiles<T, GradientLine, true> : transform_tiles<T, GradientLine>;
+      transform_dy(d, b.at_dy, dy, places, group.size(), panel_0 * kPanel<T>, (panel_1 - panel_0) * kPanel<T>, sums);
       for (int k = 0; k < kPoints; ++k) {
         const Range with = tiles_with(tiles, k, group);
         if (i > 0 && with.size() == 0) continue;
