@@ -226,6 +226,8 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
 // Two tiles of the matrix product, or more where they are small: as many whole ones as a group's data may have for the
 // second-level cache, and enough to make up for reading U.
 constexpr int64_t kGroup = kRows * (28 / kRows), kGroupMost = kGroup * kPoints / 16;
+// Few groups are shared out by filters as well: whoever takes a part of them transforms the group's patches for itself.
+constexpr int64_t kWantedParts = 16, kPartFilters = 32;
 constexpr int64_t kMaxChunks = 64;  // each has its own scratch
 
 template <class T>
@@ -234,14 +236,20 @@ RANVIER_INLINE int64_t whole_vectors(int64_t n) {
 }
 
 struct Groups {
-  int64_t groups, chunks, size;  // of tiles; of groups; tiles of the largest group
+  int64_t groups, parts, chunks;  // of tiles; of a group; of all parts
+  int64_t size;                   // tiles of the largest group
 };
-RANVIER_INLINE Groups groups_of(const Tiles& tiles) {
+RANVIER_INLINE Groups groups_of(const Tiles& tiles, int64_t filters) {
   Groups g;
   g.groups = chunks_of(tiles.work, kGroup * kPoints);
   if (g.groups > 1) g.groups += g.groups % 2;  // even work for an even number of threads
   g.size = most_tiles(tiles, g.groups);
-  g.chunks = g.groups < kMaxChunks ? g.groups : kMaxChunks;
+  g.parts = 1;
+  if (g.groups > 0 && g.groups < kWantedParts) {
+    const int64_t most = chunks_of(filters, kPartFilters), wanted = chunks_of(kWantedParts, g.groups);
+    g.parts = most < wanted ? most : wanted;
+  }
+  g.chunks = g.groups * g.parts < kMaxChunks ? g.groups * g.parts : kMaxChunks;
   return g;
 }
 // From point to point it is a line further than need be: distances of powers of two would share few sets of the cache.
@@ -459,7 +467,7 @@ template <class T>
 void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& s = a.g;
   const Tiles tiles = tiles_of(s);
-  const Groups groups = groups_of(tiles);
+  const Groups groups = groups_of(tiles, s.filters);
   const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
   const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left};
   // Only this call has chunk `begin`: its scratch serves all.
@@ -468,19 +476,28 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const bool past_caches = streams<T>(a);
   Place places[kGroupMost];
   Product products[kPoints];
-  for (int64_t g = groups.groups * begin / groups.chunks; g < groups.groups * end / groups.chunks; ++g) {
-    const Range group = {cut(tiles, g, groups.groups), cut(tiles, g + 1, groups.groups)};
-    const int64_t count = group.size();
-    find_places(tiles, group, places);
-    const int n = products_of(tiles, group, products);
-    const int64_t share = chunks_of(count, n);
-    transform_tiles<T, PatchLine>(v, at_v, x, places, count, 0, at_v.row);
-    const T* u = static_cast<const T*>(a.u);
-    for (int64_t column = 0; column < s.filters; column += kPanel<T>, u += kPoints * kernel_step<T>(s.channels)) {
-      multiply(m, at_m, v, at_v, u, products, n, s.channels, [&](int i) __attribute__((always_inline)) {
-        const int64_t from = i * share, to = from + share < count ? from + share : count;
-        claim<T>(a, places + from, places + to, column, past_caches);
-      });
+  const int64_t parts = groups.groups * groups.parts, panels = chunks_of(s.filters, kPanel<T>);
+  const int64_t u_panel = kPoints * kernel_step<T>(s.channels);
+  Range group = {};
+  int n = 0;
+  for (int64_t i = parts * begin / groups.chunks, of = -1; i < parts * end / groups.chunks; ++i) {
+    const int64_t g = i / groups.parts;
+    if (g != of) {
+      of = g;
+      group = {cut(tiles, g, groups.groups), cut(tiles, g + 1, groups.groups)};
+      find_places(tiles, group, places);
+      n = products_of(tiles, group, products);
+      transform_tiles<T, PatchLine>(v, at_v, x, places, group.size(), 0, at_v.row);
+    }
+    const int64_t count = group.size(), share = chunks_of(count, n);
+    const Range own = part(panels, i - g * groups.parts, groups.parts);
+    for (int64_t panel = own.begin; panel < own.end; ++panel) {
+      const int64_t column = panel * kPanel<T>;
+      multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + panel * u_panel, products, n, s.channels,
+               [&](int k) __attribute__((always_inline)) {
+                 const int64_t from = k * share, to = from + share < count ? from + share : count;
+                 claim<T>(a, places + from, places + to, column, past_caches);
+               });
       for (int64_t t = 0; t < count; ++t) {
         write_tile(a, places[t], column, m + t * at_m.row, at_m.step, past_caches);
       }
@@ -644,7 +661,7 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
 
 template <class T>
 WinogradPlan winograd_plan(const ConvGeometry& g) {
-  const Groups groups = groups_of(tiles_of(g));
+  const Groups groups = groups_of(tiles_of(g), g.filters);
   const int64_t panels = chunks_of(g.filters, kPanel<T>);
   const GradientBlocks blocks = gradient_blocks<T>(g);
   WinogradPlan plan;
