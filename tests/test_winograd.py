@@ -213,6 +213,7 @@ def bits():
         ((3, 21, 22, 33), 70),
         ((1, 40, 41, 70), 33),
         ((9, 14, 14, 16), 32),
+        ((1, 10, 9, 20), 200),
     ]:
         for dtype in DTYPES:
             x, w, b, dy = draw(x_shape, filters, dtype, "same")
@@ -271,7 +272,9 @@ def same_as(use, x, w, **options):
         ((4, 28, 28, 16), 24, True),
         ((4, 28, 28, 15), 64, False),  # thin
         ((4, 28, 28, 64), 8, False),
-        ((1, 5, 5, 64), 64, False),  # 64 outputs computed for 25
+        ((8, 7, 7, 64), 64, True),
+        ((1, 5, 5, 64), 64, False),  # few tiles for a kernel
+        ((1, 7, 7, 512), 512, False),  # its transform is larger than the caches
     ],
 )
 def test_where_it_pays(x_shape, filters, runs):
