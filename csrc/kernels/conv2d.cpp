@@ -8,7 +8,7 @@
 //   dx   with a stride of 1 the same with w turned over. With strides, the pixels of dx that share a remainder (a
 //        phase) see every stride-th tap only: each phase is such a convolution with a kernel of its own. Of few
 //        channels it is computed in another way, see below.
-//   dw   a tile is some channels of one tap by two vectors of filters, and its sums run over the pixels.
+//   dw   a tile is some channels of one tap by two vectors of filters, and its sums run over the pixels; db beside it.
 // Zeros around the image are never multiplied: pixels that see the same taps are taken together (spans).
 #include "kernels/correlation.h"
 #include "kernels/gemm.h"
@@ -128,7 +128,7 @@ void correlate(Correlation<T>& c, Range rows, Range columns) {
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) { correlate_span(c, height, width); });
 }
 
-// --- forward ---------------------------------------------------------------------------------------------------------
+// --- all of a pass ---------------------------------------------------------------------------------------------------
 
 // How the pixels of all images are cut into blocks: some images, or some rows of one, or a part of a row.
 struct PixelBlocks {
@@ -190,77 +190,94 @@ RANVIER_INLINE int64_t panels_of(int64_t columns, int64_t groups) {
   return groups * chunks_of(columns / groups, kPanel<T>);
 }
 
-template <class T>
-RANVIER_INLINE ConvBlocks forward_blocks(const ConvGeometry& g) {
-  return conv_blocks(g.batch, g.out_height, g.out_width, panels_of<T>(g.filters, g.groups),
-                     g.channels * g.stride_height * g.stride_width * static_cast<int64_t>(sizeof(T)));
-}
-
 // Panels that are taken together: what the second-level cache holds beside a block.
 RANVIER_INLINE int64_t panels_at_once(int64_t panel_bytes) {
   constexpr int64_t kBytes = 384 << 10;
   return clip(kBytes / panel_bytes, 1, INT64_MAX);
 }
-// Calls body(group, Range of its panels) for each run of panels that are taken together.
-template <class Body>
-RANVIER_INLINE void for_panels(Range all, int64_t panels, int64_t at_once, Body body) {
-  for (int64_t panel = all.begin; panel < all.end;) {
-    const int64_t group = panel / panels, first = panel - group * panels;
-    const int64_t left = clip(panels - first, 0, all.end - panel), taken = left < at_once ? left : at_once;
-    body(group, Range{first, first + taken});
-    panel += taken;
-  }
-}
 
-template <class T>
-void conv(const ConvArgs& a, int64_t begin, int64_t end) {
+// What a pass computes: y from x, by one correlation, or by one for each phase: (i, j) of phase (p, q) is the pixel
+// (i * phases_down + p, j * phases_across + q) of y.
+struct Pass {
+  void* y;        // (batch, height, width, filters)
+  const void* x;  // (batch, x_height, x_width, channels)
+  int64_t height, width, filters, phases_down, phases_across;
+  int64_t x_height, x_width, channels;
+};
+// down_of_phase(p) and across_of_phase(q) give that phase's axes.
+template <class T, class Args, class Down, class Across>
+RANVIER_INLINE void correlate_chunks(const Pass& pass, const Args& a, const ConvBlocks& blocks, Down down_of_phase,
+                                     Across across_of_phase, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
-  const ConvBlocks blocks = forward_blocks<T>(g);
-  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
+  const int64_t channels = pass.channels / g.groups, filters = pass.filters / g.groups;
   const int64_t panels = chunks_of(filters, kPanel<T>);  // of a group
+  const int64_t y_row = pass.width * pass.filters;
   Correlation<T> c;
-  c.down = down_of(g);
-  c.across = across_of(g);
-  c.y_column = g.filters;
-  c.y_row = g.out_width * c.y_column;
-  c.y_image = g.out_height * c.y_row;
-  c.x_column = g.channels;
-  c.x_row = g.width * c.x_column;
-  c.x_image = g.height * c.x_row;
+  c.down = down_of_phase(0).axis;
+  c.across = across_of_phase(0).axis;
+  c.y_column = pass.phases_across * pass.filters;
+  c.y_row = pass.phases_down * y_row;
+  c.y_image = pass.height * y_row;
+  c.x_column = pass.channels;
+  c.x_row = pass.x_width * c.x_column;
+  c.x_image = pass.x_height * c.x_row;
   c.channels = channels;
   c.panel = g.kernel_height * g.kernel_width * channels * kPanel<T>;
   c.activation = a.activation;
   c.alpha = a.alpha;
   c.through_activation = a.through_activation;
   c.through_alpha = a.through_alpha;
+  const T* const x = static_cast<const T*>(pass.x);
+  const int64_t at_once = panels_at_once(c.panel * static_cast<int64_t>(sizeof(T)));
   const auto block_of = [&](int64_t chunk) __attribute__((always_inline)) {
-    return pixel_block(blocks.pixels, chunk % blocks.pixels.count(), g.batch, g.out_height, g.out_width);
+    return pixel_block(blocks.pixels, chunk % blocks.pixels.count(), g.batch, chunks_of(pass.height, pass.phases_down),
+                       chunks_of(pass.width, pass.phases_across));
   };
-  const T* const x = static_cast<const T*>(a.x);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const PixelBlock block = block_of(chunk);
     const Range all = part(panels * g.groups, chunk / blocks.pixels.count(), blocks.panel_parts);
     c.next = next_block(c, x, block_of(chunk + 1));
     c.images = block.images.size();
-    for_panels(all, panels, panels_at_once(c.panel * sizeof(T)), [&](int64_t group, Range some) {
-      const int64_t f = group * filters + some.begin * kPanel<T>;
-      const int64_t stop = some.end * kPanel<T>;
-      c.x = x + block.images.begin * c.x_image + group * channels;
-      const int64_t at = block.images.begin * c.y_image + f;
-      c.y = static_cast<T*>(a.y) + at;
-      c.through = a.through ? static_cast<const T*>(a.through) + at : nullptr;
-      c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel;
-      c.bias = a.bias ? static_cast<const T*>(a.bias) + f : nullptr;
-      c.filters = (stop < filters ? stop : filters) - some.begin * kPanel<T>;
-      correlate(c, block.rows, block.columns);
-    });
+    for (int64_t phase = 0; phase < pass.phases_down * pass.phases_across; ++phase) {
+      const int64_t row = phase / pass.phases_across, column = phase - row * pass.phases_across;
+      const Phase down = down_of_phase(row), across = across_of_phase(column);
+      c.down = down.axis;
+      c.across = across.axis;
+      const int64_t before = down.before * g.kernel_width + down.taps * across.before;
+      for (int64_t panel = all.begin, taken; panel < all.end; panel += taken) {  // some panels of one group
+        const int64_t group = panel / panels, first = panel - group * panels;
+        taken = clip(at_once, 1, clip(panels - first, 1, all.end - panel));
+        const int64_t filter = group * filters + first * kPanel<T>;
+        const int64_t at = block.images.begin * c.y_image + row * y_row + column * pass.filters + filter;
+        c.x = x + block.images.begin * c.x_image + group * channels;
+        c.y = static_cast<T*>(pass.y) + at;
+        c.through = a.through ? static_cast<const T*>(a.through) + at : nullptr;
+        c.w = static_cast<const T*>(a.w) + panel * c.panel + before * channels * kPanel<T>;
+        c.bias = a.bias ? static_cast<const T*>(a.bias) + filter : nullptr;
+        c.filters = clip(taken * kPanel<T>, 0, (group + 1) * filters - filter);
+        correlate(c, within(block.rows, down.inputs), within(block.columns, across.inputs));
+      }
+    }
   }
 }
 
+// --- forward ---------------------------------------------------------------------------------------------------------
+
 template <class T>
-RANVIER_INLINE ConvBlocks back_blocks(const ConvGeometry& g) {
-  return conv_blocks(g.batch, chunks_of(g.height, g.stride_height), chunks_of(g.width, g.stride_width),
-                     panels_of<T>(g.channels, g.groups), g.filters * static_cast<int64_t>(sizeof(T)));
+RANVIER_INLINE ConvBlocks forward_blocks(const ConvGeometry& g) {
+  return conv_blocks(g.batch, g.out_height, g.out_width, panels_of<T>(g.filters, g.groups),
+                     g.channels * g.stride_height * g.stride_width * static_cast<int64_t>(sizeof(T)));
+}
+
+template <class T>
+void conv(const ConvArgs& a, int64_t begin, int64_t end) {
+  const ConvGeometry& g = a.g;
+  const Pass pass = {a.y, a.x, g.out_height, g.out_width, g.filters, 1, 1, g.height, g.width, g.channels};
+  correlate_chunks<T>(
+      pass, a, forward_blocks<T>(g),
+      [&](int64_t) __attribute__((always_inline)) { return Phase{0, 1, g.kernel_height, 0, g.out_height, down_of(g)}; },
+      [&](int64_t) __attribute__((always_inline)) { return Phase{0, 1, g.kernel_width, 0, g.out_width, across_of(g)}; },
+      begin, end);
 }
 
 // --- input gradient of few channels ----------------------------------------------------------------------------------
@@ -290,11 +307,6 @@ RANVIER_INLINE bool is_thin(const ConvGeometry& g) {
 RANVIER_INLINE Range readers_of(const Axis& a, Range inputs) {
   return {ceil_of(inputs.begin + a.pad - a.kernel + 1, a.stride), floor_of(inputs.end - 1 + a.pad, a.stride) + 1};
 }
-RANVIER_INLINE Range within(Range r, int64_t size) {
-  const int64_t begin = clip(r.begin, 0, size);
-  return {begin, clip(r.end, begin, size)};
-}
-
 template <class T>
 RANVIER_INLINE ConvBlocks thin_blocks(const ConvGeometry& g) {
   constexpr int64_t kFew = 16;
@@ -405,60 +417,22 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
 
 // Blocks are of j, in each phase.
 template <class T>
+RANVIER_INLINE ConvBlocks back_blocks(const ConvGeometry& g) {
+  return conv_blocks(g.batch, chunks_of(g.height, g.stride_height), chunks_of(g.width, g.stride_width),
+                     panels_of<T>(g.channels, g.groups), g.filters * static_cast<int64_t>(sizeof(T)));
+}
+
+template <class T>
 void conv_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
   if (is_thin(g)) return thin_input_gradient<T>(a, begin, end);
-  const ConvBlocks blocks = back_blocks<T>(g);
-  const int64_t channels = g.channels / g.groups, filters = g.filters / g.groups;
-  const int64_t panels = chunks_of(channels, kPanel<T>);  // of a group
-  const int64_t dx_row = g.width * g.channels, height = chunks_of(g.height, g.stride_height),
-                width = chunks_of(g.width, g.stride_width);
-  Correlation<T> c;
-  c.y_column = g.stride_width * g.channels;
-  c.y_row = g.stride_height * dx_row;
-  c.y_image = g.height * dx_row;
-  c.x_column = g.filters;
-  c.x_row = g.out_width * c.x_column;
-  c.x_image = g.out_height * c.x_row;
-  c.channels = filters;
-  c.panel = g.kernel_height * g.kernel_width * filters * kPanel<T>;
-  c.activation = a.activation;
-  c.alpha = a.alpha;
-  c.through_activation = a.through_activation;
-  c.through_alpha = a.through_alpha;
-  const auto block_of = [&](int64_t chunk) __attribute__((always_inline)) {
-    return pixel_block(blocks.pixels, chunk % blocks.pixels.count(), g.batch, height, width);
-  };
-  const T* const dy = static_cast<const T*>(a.dy);
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const PixelBlock block = block_of(chunk);
-    const Range rows = block.rows, columns = block.columns,
-                all = part(panels * g.groups, chunk / blocks.pixels.count(), blocks.panel_parts);
-    c.down = {0, 0, 1, 1, 0};
-    c.across = c.down;
-    c.next = next_block(c, dy, block_of(chunk + 1));
-    c.images = block.images.size();
-    for (int64_t phase = 0; phase < g.stride_height * g.stride_width; ++phase) {
-      const int64_t row = phase / g.stride_width, column = phase % g.stride_width;
-      const Phase down = phase_of(down_of(g), g.out_height, row), across = phase_of(across_of(g), g.out_width, column);
-      c.down = down.axis;
-      c.across = across.axis;
-      const int64_t before = down.before * g.kernel_width + down.taps * across.before;
-      for_panels(all, panels, panels_at_once(c.panel * sizeof(T)), [&](int64_t group, Range some) {
-        const int64_t channel = group * channels + some.begin * kPanel<T>;
-        const int64_t stop = some.end * kPanel<T>;
-        c.x = dy + block.images.begin * c.x_image + group * filters;
-        const int64_t at = block.images.begin * c.y_image + row * dx_row + column * g.channels + channel;
-        c.y = static_cast<T*>(a.dx) + at;
-        c.through = a.through ? static_cast<const T*>(a.through) + at : nullptr;
-        c.w = static_cast<const T*>(a.w) + (group * panels + some.begin) * c.panel + before * filters * kPanel<T>;
-        c.bias = a.bias ? static_cast<const T*>(a.bias) + channel : nullptr;
-        c.filters = (stop < channels ? stop : channels) - some.begin * kPanel<T>;
-        correlate(c, {rows.begin, rows.end < down.inputs ? rows.end : down.inputs},
-                  {columns.begin, columns.end < across.inputs ? columns.end : across.inputs});
-      });
-    }
-  }
+  const Pass pass = {a.dx,           a.dy,         g.height,    g.width,  g.channels, g.stride_height,
+                     g.stride_width, g.out_height, g.out_width, g.filters};
+  correlate_chunks<T>(
+      pass, a, back_blocks<T>(g),
+      [&](int64_t row) __attribute__((always_inline)) { return phase_of(down_of(g), g.out_height, row); },
+      [&](int64_t column) __attribute__((always_inline)) { return phase_of(across_of(g), g.out_width, column); }, begin,
+      end);
 }
 
 // Chunks: (panel, tap).

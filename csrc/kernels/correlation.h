@@ -27,6 +27,11 @@ RANVIER_INLINE int64_t clip(int64_t a, int64_t low, int64_t high) {
   return a < low ? low : a > high ? high : a;
 }
 
+RANVIER_INLINE Range within(Range r, int64_t size) {
+  const int64_t begin = clip(r.begin, 0, size);
+  return {begin, clip(r.end, begin, size)};
+}
+
 // One axis of a correlation: output o reads input o * stride - pad + k * dilation with tap k.
 struct Axis {
   int64_t size, kernel, stride, dilation, pad;
