@@ -166,8 +166,9 @@ RANVIER_INLINE ConvBlocks conv_blocks(int64_t batch, int64_t height, int64_t wid
   constexpr int64_t kBytes = 256 << 10;  // of what a block reads: some of the second-level cache
   constexpr int64_t kMost = 448, kFew = 16, kTogether = 4;
   int64_t pixels = clip(kBytes / pixel_bytes, kRows, kMost);
-  // Each corner of an image sees taps of its own, and is a thin tile unless there are several.
-  const int64_t images = clip(batch * panels / kFew, 1, kTogether), size = images * height * width;
+  // Each corner of an image sees taps of its own, and is a thin tile unless there are several. But no part of a single
+  // panel, whose threads would write to the same lines of the cache at the same time.
+  const int64_t images = clip(batch * (panels / 2) / kFew, 1, kTogether), size = images * height * width;
   if (images > 1 && pixels < size && size * pixel_bytes <= 2 * kBytes) pixels = size;
   ConvBlocks b;
   b.pixels = pixel_blocks(batch, height, width, pixels);
