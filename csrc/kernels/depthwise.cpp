@@ -33,10 +33,12 @@ void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, 
   const int64_t x_down = c.down.dilation * c.x_row, x_across = c.across.dilation * c.x_column;
   const int64_t next = c.across.stride * c.x_column;
   for_lanes<T>(0, c.channels, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
-    // What the next row of outputs reads first, and writes.
+    // What the next row of outputs reads first, and writes. Pixels a multiple of 2 KB apart share a few sets of the
+    // first level, which would not hold that beside this row.
     const T* below = x + i + (rows - 1) * x_down + c.down.stride * c.x_row;
 #pragma GCC unroll 8
     for (int p = 0; p < pixels; ++p) {
+      if (c.x_column * sizeof(T) % 2048 == 0) continue;
       __builtin_prefetch(below + p * next);
       __builtin_prefetch(y + c.y_row + p * c.y_column + i, 1);
     }
