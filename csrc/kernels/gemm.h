@@ -34,7 +34,7 @@ constexpr int kRows = 6;
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // A run of k. Each reads and writes C once more, so runs are long, as far as a group's copy of A, kBlockTiles * kRows *
-// kDepth, leaves room for a panel of B beside it: 466 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
+// kDepth, leaves room for a panel of B beside it: 573 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
 // 1024^3, one thread, runs of 256, 512 and 1024: 84, 86 and 91 % of the peak.
 constexpr int64_t kDepth = 1024;
 // On the baseline tier a broadcast of floats costs as much as a multiplication, and a product overwrites a factor:
@@ -42,7 +42,7 @@ constexpr int64_t kDepth = 1024;
 template <class T>
 constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
 template <class T>
-constexpr int64_t kBlockTiles = 32 / sizeof(T) / kRepeat<T>;
+constexpr int64_t kBlockTiles = 40 / sizeof(T) / kRepeat<T>;
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -75,7 +75,11 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   // Of a B that stays in the second level each tile reads all panels: so the optimizer's steps are on whole rows.
   constexpr int64_t kNear = 512 << 10;
   const bool near = g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kNear;
-  b.groups = b.large && !near ? chunks_of(b.tiles, kBlockTiles<T>) : b.tiles;
+  b.groups = b.tiles;
+  if (b.large && !near) {
+    b.groups = chunks_of(b.tiles, kBlockTiles<T>);
+    if (b.groups > 1) b.groups += b.groups % 2;  // even work for an even number of threads
+  }
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
   // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
   // pass. So does a transposed B, whose panels are turned as they are needed.

@@ -11,15 +11,15 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-// `other` is what the call reads beside a and b. Packs b where many groups of a's rows will read it and it must be
-// transposed, or its rows lie far apart. (512^3 is as fast without: 87 % of the peak; and much faster where threads do
-// not share a cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.)
+// `other` is what the call reads beside a and b. Packs b where more than one group of a's rows will read it and it must
+// be transposed, or many and its rows lie far apart. (512^3 is as fast without: 87 % of the peak; and much faster where
+// threads do not share a cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.)
 void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& other, MatmulArgs args,
             const Tensor& row_sum = {}) {
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
   const int wide = dtype == DType::f64;
-  constexpr int64_t kFar = 256, kFew = 112, kMany = 600;  // columns; rows
+  constexpr int64_t kFar = 256, kFew = 140, kMany = 600;  // columns; rows
   Tensor packed;
   if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany) {
     packed = scratch(dtype, {k.packed_size[wide](args.n, args.k)});
