@@ -70,21 +70,25 @@ RANVIER_INLINE void each_window(const PoolGeometry& g, int64_t begin, int64_t en
   }
 }
 
-// Of equal ones the first is the largest. A NaN is larger than all.
-template <class T, class I>
+// Of equal ones the first is the largest. A NaN is larger than all. `size`: of all windows in both directions, none of
+// which has padding, known to the compiler; or 0.
+template <class T, class I, int size>
 void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
   const T* x = static_cast<const T*>(a.x);
   T* y = static_cast<T*>(a.y);
   I* where = static_cast<I*>(a.where);
   each_window(g, begin, end, [&](int64_t out, int64_t origin, Span rows, Span columns) __attribute__((always_inline)) {
+    if constexpr (size > 0) rows = columns = {0, size};
     for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
       const auto cell = [&](int64_t kh, int64_t kw) __attribute__((always_inline)) {
         return load_lanes(x + (origin + (kh * g.width + kw) * g.channels + c), k);
       };
       Vec<T> best = cell(rows.begin, columns.begin);
       IVec<T> at = splat_place<T>(rows.begin * g.pool_width + columns.begin);
+#pragma GCC unroll 2
       for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
+#pragma GCC unroll 2
         for (int64_t kw = columns.begin; kw < columns.end; ++kw) {
           const Vec<T> v = cell(kh, kw);
           const IVec<T> better = (v > best) | (v != v);
@@ -99,7 +103,12 @@ void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
 }
 template <class T>
 void max_pool(const PoolArgs& a, int64_t begin, int64_t end) {
-  a.wide ? max_windows<T, int32_t>(a, begin, end) : max_windows<T, uint8_t>(a, begin, end);
+  const PoolGeometry& g = a.g;
+  const bool whole = g.pad_top == 0 && g.pad_left == 0 &&
+                     (g.out_height - 1) * g.stride_height + g.pool_height <= g.height &&
+                     (g.out_width - 1) * g.stride_width + g.pool_width <= g.width;
+  if (whole && g.pool_height == 2 && g.pool_width == 2) return max_windows<T, uint8_t, 2>(a, begin, end);
+  a.wide ? max_windows<T, int32_t, 0>(a, begin, end) : max_windows<T, uint8_t, 0>(a, begin, end);
 }
 
 // Large windows are added up in blocks of blocks, so that the error does not grow with their size.
@@ -151,9 +160,14 @@ RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int
       for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
         const int64_t pixel = (row * g.width + j) * g.channels + c;
         Vec<T> total = {}, output = before(pixel, k);
-        for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
-          for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
-            add(total, output, ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c, oh, ow, i, j, k);
+        const auto add_window = [&](int64_t oh, int64_t ow) __attribute__((always_inline)) {
+          add(total, output, ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c, oh, ow, i, j, k);
+        };
+        if (rows.end - rows.begin == 1 && columns.end - columns.begin == 1) {  // as where no windows overlap
+          add_window(rows.begin, columns.begin);
+        } else {
+          for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
+            for (int64_t ow = columns.begin; ow < columns.end; ++ow) add_window(oh, ow);
           }
         }
         const Vec<T> v = f == Activation::linear ? total : total * slope<T, f>(output, output, alpha);
