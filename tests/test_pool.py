@@ -81,20 +81,22 @@ def test_of_equal_ones_the_first_is_the_largest(dtype):
     np.testing.assert_array_equal(where, 5)
     y, where = ops.max_pool(x, 2, 1, "same", argmax=True)
     assert where[0, 0, 0, 0] == 0  # all are zero
+    y, where = ops.max_pool(x[:, :2, :2], 2, argmax=True)
+    assert y[0, 0, 0, 0] == where[0, 0, 0, 0] == 0
     low = np.full((1, 2, 2, 1), -np.inf, dtype)
     assert ops.max_pool(low, 2)[0, 0, 0, 0] == -np.inf
 
 
 @every_dtype
-@pytest.mark.parametrize("at", [0, 1, 4, 8])
-def test_a_window_with_a_nan_is_nan(at, dtype):
-    x = draw(1, 3, 3, 19, dtype=dtype)
-    x.reshape(9, 19)[at, ::2] = np.nan
+@pytest.mark.parametrize(("size", "at"), [(2, 0), (2, 2), (2, 3), (3, 0), (3, 1), (3, 4), (3, 8)])
+def test_a_window_with_a_nan_is_nan(size, at, dtype):
+    x = draw(1, size, size, 19, dtype=dtype)
+    x.reshape(-1, 19)[at, ::2] = np.nan
     for op in (ops.max_pool, ops.average_pool):
-        y = op(x, 3)[0, 0, 0]
+        y = op(x, size)[0, 0, 0]
         np.testing.assert_array_equal(np.isnan(y), np.arange(19) % 2 == 0)
-    y, where = ops.max_pool(x, 3, argmax=True)
-    dx = ops.max_pool_backward(np.ones_like(y), x, where, 3).reshape(9, 19)
+    y, where = ops.max_pool(x, size, argmax=True)
+    dx = ops.max_pool_backward(np.ones_like(y), x, where, size).reshape(-1, 19)
     np.testing.assert_array_equal(dx[at, ::2], 1)
     np.testing.assert_array_equal(dx.sum(axis=0), 1)
 
