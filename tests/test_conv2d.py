@@ -109,6 +109,31 @@ def test_random_configurations(name, dtype):
             raise AssertionError(f"{name} {x_shape} {w_shape} {options}") from error
 
 
+@pytest.mark.parametrize("past", [0, 16, 56])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "options"),
+    [
+        ((2, 9, 7, 320), (3, 3, 320, 1), {"padding": "same"}),
+        ((1, 11, 9, 272), (5, 4, 272, 2), {"padding": "same"}),
+        ((1, 9, 9, 304), (3, 3, 304, 1), {"padding": "same", "strides": 2, "dilation": (1, 2)}),
+    ],
+    ids=str,
+)
+def test_depthwise_of_many_channels(x_shape, w_shape, options, past, dtype):
+    """Wherever the arrays begin: so many bytes past a cache line."""
+    name = "depthwise_conv2d"
+    x, w, b, dy = draw(name, x_shape, w_shape, dtype, **options)
+
+    def placed(a):
+        raw = np.empty(a.nbytes + 128, np.uint8)
+        begin = -raw.ctypes.data % 64 + past
+        there = raw[begin : begin + a.nbytes].view(a.dtype).reshape(a.shape)
+        there[...] = a
+        return there
+
+    check(name, placed(x), w, b, placed(dy), dtype, **options)
+
+
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "options"),
     [

@@ -198,194 +198,192 @@ void depthwise_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int
 
 // --- kernel gradient -------------------------------------------------------------------------------------------------
 
-// dw of `taps` taps side by side += sum over rows x columns pixels of x dy, k channels. Two pixels at a time: their
-// sums are independent.
-template <class T, int taps>
-RANVIER_INLINE void add_taps(T* dw, const T* x, const T* dy, int64_t rows, int64_t columns, int64_t x_row,
-                             int64_t x_column, int64_t x_tap, int64_t dy_row, int64_t dy_column, int64_t k) {
-  Vec<T> sum[taps][2] = {};
-  for (int64_t row = 0; row < rows; ++row) {
-    const T* from = x + row * x_row;
-    const T* gradient = dy + row * dy_row;
-    int64_t column = 0;
-    for (; column + 2 <= columns; column += 2) {
-#pragma GCC unroll 2
-      for (int p = 0; p < 2; ++p, from += x_column, gradient += dy_column) {
-        const Vec<T> g = load_lanes(gradient, k);
-#pragma GCC unroll 4
-        for (int t = 0; t < taps; ++t) sum[t][p] = fma(load_lanes(from + t * x_tap, k), g, sum[t][p]);
-      }
-    }
-    if (column < columns) {
-      const Vec<T> g = load_lanes(gradient, k);
-#pragma GCC unroll 4
-      for (int t = 0; t < taps; ++t) sum[t][0] = fma(load_lanes(from + t * x_tap, k), g, sum[t][0]);
-    }
-  }
-#pragma GCC unroll 4
-  for (int t = 0; t < taps; ++t) {
-    store_lanes(dw + t * dy_column, load_lanes(dw + t * dy_column, k) + (sum[t][0] + sum[t][1]), k);
-  }
-}
+// Pixels that see the same taps: dw of those taps, k channels, are `sum` (three a row) += x dy.
+template <class T>
+struct DepthwiseSums {
+  Vec<T>* sum;
+  const T* x;
+  const T* dy;
+  int64_t x_row, x_column, x_row_tap, x_tap, dy_row, dy_column;
+};
 
-// dw of 3x3 taps += the same, over pixels that all of them see. `slide`: a pixel's second tap reads what the next
-// pixel's first one does.
-template <class T, bool slide>
-RANVIER_INLINE void add_square(T* dw, int64_t dw_row, const T* x, int64_t x_row_tap, int64_t x_tap, int64_t x_row,
-                               int64_t x_column, const T* dy, int64_t dy_row, int64_t dy_column, int64_t rows,
-                               int64_t columns, int64_t k) {
-  Vec<T> sum[3][3] = {};
-  for (int64_t row = 0; row < rows; ++row) {
-    const T* from = x + row * x_row;
-    const T* gradient = dy + row * dy_row;
-    Vec<T> v[3][3];
-    const auto read = [&](int tap) __attribute__((always_inline)) {
+// `rows` rows of dy at once: a vector of x serves all those that see it. `slide`: a pixel's second tap reads what the
+// next pixel's first one does, and registers keep it.
+template <class T, int high, int wide, int rows, bool slide>
+RANVIER_INLINE void add_rows(const DepthwiseSums<T>& s, int64_t row, int64_t columns, int64_t k) {
+  const T* x = s.x + row * s.x_row;
+  const T* dy = s.dy + row * s.dy_row;
+  Vec<T> sum[high][wide];
 #pragma GCC unroll 3
-      for (int i = 0; i < 3; ++i) v[i][tap] = load_lanes(from + i * x_row_tap + tap * x_tap, k);
-    };
-    if (slide) {
-      read(0);
-      read(1);
+  for (int i = 0; i < high; ++i) {
+#pragma GCC unroll 3
+    for (int j = 0; j < wide; ++j) sum[i][j] = s.sum[i * 3 + j];
+  }
+  Vec<T> v[rows + high - 1][wide];
+  if (slide) {
+#pragma GCC unroll 6
+    for (int r = 0; r < rows + high - 1; ++r) {
+#pragma GCC unroll 3
+      for (int j = 1; j < wide; ++j) v[r][j] = load_lanes(x + r * s.x_row_tap + (j - 1) * s.x_tap, k);
     }
-    for (int64_t column = 0; column < columns; ++column, from += x_column, gradient += dy_column) {
-      if (!slide) {
-        read(0);
-        read(1);
-      }
-      read(2);
-      const Vec<T> g = load_lanes(gradient, k);
+  }
+  for (int64_t column = 0; column < columns; ++column, x += s.x_column, dy += s.dy_column) {
+    Vec<T> g[rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      g[r] = in_register(load_lanes(dy + r * s.dy_row, k));
+      if (high == 3) __builtin_prefetch(dy + r * s.dy_row + kLanes<T>, 0, 2);  // the next channels
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows + high - 1; ++r) {
+      const T* from = x + r * s.x_row_tap;
+      if (high == 3) __builtin_prefetch(from + (wide - 1) * s.x_tap + kLanes<T>, 0, 2);
 #pragma GCC unroll 3
-      for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < wide; ++j) {
+        const bool kept = slide && j + 1 < wide;
+        v[r][j] = kept ? v[r][j + 1] : load_lanes(from + j * s.x_tap, k);
+        if (slide && !kept) v[r][j] = in_register(v[r][j]);
 #pragma GCC unroll 3
-        for (int j = 0; j < 3; ++j) sum[i][j] = fma(v[i][j], g, sum[i][j]);
-        if (slide) {
-          v[i][0] = v[i][1];
-          v[i][1] = v[i][2];
+        for (int i = 0; i < high; ++i) {
+          if (i <= r && r - i < rows) sum[i][j] = fma(v[r][j], g[r - i], sum[i][j]);
         }
       }
     }
   }
 #pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < high; ++i) {
 #pragma GCC unroll 3
-    for (int j = 0; j < 3; ++j) {
-      T* const to = dw + i * dw_row + j * dy_column;
-      store_lanes(to, load_lanes(to, k) + sum[i][j], k);
-    }
+    for (int j = 0; j < wide; ++j) s.sum[i * 3 + j] = sum[i][j];
   }
 }
 
-template <class T, bool slide>
-void depthwise_square(T* dw, int64_t dw_row, const T* x, int64_t x_row_tap, int64_t x_tap, int64_t x_row,
-                      int64_t x_column, const T* dy, int64_t dy_row, int64_t dy_column, int64_t rows, int64_t columns,
-                      int64_t k) {
-  const auto run = [=](int64_t lanes) __attribute__((always_inline)) {
-    add_square<T, slide>(dw, dw_row, x, x_row_tap, x_tap, x_row, x_column, dy, dy_row, dy_column, rows, columns, lanes);
+template <class T, int high, int wide>
+void add_pixels(const DepthwiseSums<T>& s, int64_t rows, int64_t columns, int64_t k) {
+  const auto run = [&](int64_t lanes) __attribute__((always_inline)) {
+    constexpr bool square = high == 3 && wide == 3;
+    constexpr bool slide = square && kVectorBytes == 64;  // of 32 registers it takes 31
+    int64_t row = 0;
+    if (square && s.x_row == s.x_row_tap && s.x_column == s.x_tap) {
+      for (; row + 4 <= rows; row += 4) add_rows<T, high, wide, square ? 4 : 1, slide>(s, row, columns, lanes);
+      for (; row < rows; ++row) add_rows<T, high, wide, 1, slide>(s, row, columns, lanes);
+    }
+    for (; row < rows; ++row) add_rows<T, high, wide, 1, false>(s, row, columns, lanes);
   };
   if (k < kLanes<T>) return run(k);
   run(kLanes<T>);
 }
-template <class T, int taps>
-void depthwise_taps(T* dw, const T* x, const T* dy, int64_t rows, int64_t columns, int64_t x_row, int64_t x_column,
-                    int64_t x_tap, int64_t dy_row, int64_t dy_column, int64_t k) {
-  if (k < kLanes<T>) return add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, k);
-  add_taps<T, taps>(dw, x, dy, rows, columns, x_row, x_column, x_tap, dy_row, dy_column, kLanes<T>);
-}
 
-// What the first and the last of some taps see, between them all see; what one of them sees before that, and after it.
-RANVIER_INLINE Range shared(Range first, Range last) {
-  return {first.begin < last.end ? first.begin : last.end, last.end};
-}
-RANVIER_INLINE Range before(Range own, Range all) {
-  return {own.begin, own.end < all.begin ? own.end : all.begin};
-}
-RANVIER_INLINE Range after(Range own, Range all) {
-  return {own.begin > all.end ? own.begin : all.end, own.end};
-}
-
-// Chunks: parts of the pixels, each with its dw.
-struct DepthwiseParts {
-  int64_t blocks, splits;  // blocks of rows of an image; parts of all blocks
+// Along one axis: outputs that see the same taps, of at most three.
+struct Spans {
+  struct {
+    Range outputs, taps;
+  } all[7];  // both ends of the taps only move on
+  int count;
 };
+RANVIER_INLINE Spans spans_of(const Axis& axis, Range outputs) {
+  Spans s;
+  s.count = 0;
+  for (int64_t o = outputs.begin; o < outputs.end;) {
+    const Range same = axis.span(o, outputs.end), taps = axis.taps(o);
+    if (taps.size() > 0) s.all[s.count++] = {same, taps};
+    o = same.end;
+  }
+  return s;
+}
+// Its taps from `first` on, three at most.
+RANVIER_INLINE Axis three_taps(const Axis& axis, int64_t first) {
+  return {axis.size, clip(axis.kernel - first, 0, 3), axis.stride, axis.dilation, axis.pad - first * axis.dilation};
+}
+
+// What a chunk's rows of one image add to 3x3 taps of dw, of some channels: dw is the first tap's, x and dy the
+// image's.
+template <class T>
+void add_square(const ConvGeometry& g, T* dw, const T* x, const T* dy, const Axis& down, const Axis& across, Range rows,
+                Range channels) {
+  constexpr decltype(&add_pixels<T, 1, 1>) kAdd[3][3] = {
+      {add_pixels<T, 1, 1>, add_pixels<T, 1, 2>, add_pixels<T, 1, 3>},
+      {add_pixels<T, 2, 1>, add_pixels<T, 2, 2>, add_pixels<T, 2, 3>},
+      {add_pixels<T, 3, 1>, add_pixels<T, 3, 2>, add_pixels<T, 3, 3>},
+  };
+  const Spans high = spans_of(down, rows), wide = spans_of(across, {0, g.out_width});
+  const int64_t x_line = g.width * g.channels, dy_line = g.out_width * g.filters;
+  Vec<T> sum[3][3];
+  DepthwiseSums<T> s = {};
+  s.x_row = down.stride * x_line;
+  s.x_column = across.stride * g.channels;
+  s.x_row_tap = down.dilation * x_line;
+  s.x_tap = across.dilation * g.channels;
+  s.dy_row = dy_line;
+  s.dy_column = g.filters;
+  const auto add = [&](int64_t c, int64_t k) {
+    for (Vec<T>(&row)[3] : sum) row[0] = row[1] = row[2] = Vec<T>{};
+    for (int i = 0; i < high.count; ++i) {
+      for (int j = 0; j < wide.count; ++j) {
+        const auto &h = high.all[i], &w = wide.all[j];
+        s.sum = &sum[h.taps.begin][w.taps.begin];
+        s.x = x + c + (h.outputs.begin * down.stride - down.pad + h.taps.begin * down.dilation) * x_line +
+              (w.outputs.begin * across.stride - across.pad + w.taps.begin * across.dilation) * g.channels;
+        s.dy = dy + c + h.outputs.begin * dy_line + w.outputs.begin * g.filters;
+        kAdd[h.taps.size() - 1][w.taps.size() - 1](s, h.outputs.size(), w.outputs.size(), k);
+      }
+    }
+    for (int64_t i = 0; i < down.kernel; ++i) {
+      for (int64_t j = 0; j < across.kernel; ++j) {
+        T* to = dw + (i * g.kernel_width + j) * g.filters + c;
+        store_lanes(to, load_lanes(to, k) + sum[i][j], k);
+      }
+    }
+  };
+  // Vectors that begin where a cache line does, if those of all pixels can, and one more is little.
+  int64_t c = channels.begin;
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(x + c) % kVectorBytes / sizeof(T));
+  if (past && g.channels % kLanes<T> == 0 && channels.size() >= 4 * kLanes<T>) {
+    add(c, kLanes<T> - past);
+    c += kLanes<T> - past;
+  }
+  for_lanes<T>(c, channels.end, add);
+}
+
+// Chunks: parts of the pixels, each with its dw, times runs of channels.
+struct DepthwiseParts {
+  int64_t blocks, splits, runs;  // blocks of rows of an image; parts of all blocks; runs of channels
+};
+constexpr int64_t kRun = 256;  // channels
 RANVIER_INLINE DepthwiseParts depthwise_parts(const ConvGeometry& g) {
   constexpr int64_t kMost = 32;
-  const int64_t blocks = row_blocks(g.out_height, g.out_width, g.filters);
-  return {blocks, clip(g.batch * blocks, 1, kMost)};
+  const int64_t runs = chunks_of(g.channels, kRun);
+  const int64_t blocks = row_blocks(g.out_height, g.out_width, chunks_of(g.filters, runs));
+  return {blocks, clip(g.batch * blocks, 1, kMost), runs};
 }
 
 template <class T>
 void depthwise_kernel_gradient(const ConvKernelGradientArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
   const DepthwiseParts parts = depthwise_parts(g);
-  const int64_t size = g.kernel_height * g.kernel_width * g.filters;
-  const Axis down = down_of(g), across = across_of(g);
-  const int64_t x_column = across.stride * g.channels, x_row = down.stride * g.width * g.channels;
-  const int64_t x_tap = across.dilation * g.channels, x_row_tap = down.dilation * g.width * g.channels,
-                dy_row = g.out_width * g.filters;
-  for (int64_t split = begin; split < end; ++split) {
-    T* dw = static_cast<T*>(a.dw) + split * size;
-    if (!a.add_dw) for_lanes<T>(0, size, [=](int64_t i, int64_t k) { store_lanes(dw + i, Vec<T>{}, k); });
+  const int64_t taps = g.kernel_height * g.kernel_width;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t split = chunk / parts.runs, run = chunk % parts.runs;
+    const Range channels = {run * kRun, clip((run + 1) * kRun, 0, g.channels)};
+    T* dw = static_cast<T*>(a.dw) + split * taps * g.filters;
+    if (!a.add_dw) {
+      for (int64_t m = 0; m < taps * g.filters; m += g.channels) {
+        for_lanes<T>(channels.begin, channels.end, [=](int64_t c, int64_t k) { store_lanes(dw + m + c, Vec<T>{}, k); });
+      }
+    }
     const Range blocks = part(g.batch * parts.blocks, split, parts.splits);
     for (int64_t block = blocks.begin; block < blocks.end; ++block) {
       const int64_t image = block / parts.blocks;
       const Range rows = part(g.out_height, block % parts.blocks, parts.blocks);
       const T* x = static_cast<const T*>(a.x) + image * g.height * g.width * g.channels;
-      const T* dy = static_cast<const T*>(a.dy) + image * g.out_height * dy_row;
-      const auto rows_of = [&](int64_t kh) __attribute__((always_inline)) {
-        const Range oh = down.outputs_of(kh, g.out_height);
-        return Range{clip(oh.begin, rows.begin, rows.end), clip(oh.end, rows.begin, rows.end)};
-      };
-      const auto columns_of = [&](int64_t kw)
-                                  __attribute__((always_inline)) { return across.outputs_of(kw, g.out_width); };
-      // Of high x wide taps from (kh, kw) on, over those pixels, all channels: 3x3, 1x3 or 1x1.
-      const auto add = [&](int64_t kh, int64_t kw, int64_t high, int64_t wide, Range oh,
-                           Range ow) __attribute__((always_inline)) {
-        if (oh.size() <= 0 || ow.size() <= 0) return;
-        const T* from = x + (oh.begin * down.stride - down.pad + kh * down.dilation) * g.width * g.channels +
-                        (ow.begin * across.stride - across.pad + kw * across.dilation) * g.channels;
-        const T* gradient = dy + oh.begin * dy_row + ow.begin * g.filters;
-        T* to = dw + (kh * g.kernel_width + kw) * g.filters;
-        const auto square = x_tap == x_column ? depthwise_square<T, true> : depthwise_square<T, false>;
-        const auto line = wide == 3 ? depthwise_taps<T, 3> : depthwise_taps<T, 1>;
-        for (int64_t m = 0; m < g.filters; m += g.channels) {
-          for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
-            if (high == 3) {
-              square(to + m + c, g.kernel_width * g.filters, from + c, x_row_tap, x_tap, x_row, x_column,
-                     gradient + m + c, dy_row, g.filters, oh.size(), ow.size(), k);
-            } else {
-              line(to + m + c, from + c, gradient + m + c, oh.size(), ow.size(), x_row, x_column, x_tap, dy_row,
-                   g.filters, k);
-            }
-          });
-        }
-      };
-      // Of three taps side by side first the columns that all of them see, and then what each has beside.
-      const auto add_rows = [&](int64_t kh, int64_t high, Range oh) {
-        if (oh.size() <= 0) return;
-        int64_t kw = 0;
-        for (; kw + 3 <= g.kernel_width; kw += 3) {
-          const Range all = shared(columns_of(kw), columns_of(kw + 2));
-          add(kh, kw, high, 3, oh, all);
-          for (int64_t i = 0; i < 3 * high; ++i) {
-            const Range own = columns_of(kw + i % 3);
-            add(kh + i / 3, kw + i % 3, 1, 1, oh, before(own, all));
-            add(kh + i / 3, kw + i % 3, 1, 1, oh, after(own, all));
+      const T* dy = static_cast<const T*>(a.dy) + image * g.out_height * g.out_width * g.filters;
+      for (int64_t kh = 0; kh < g.kernel_height; kh += 3) {
+        for (int64_t kw = 0; kw < g.kernel_width; kw += 3) {
+          const Axis down = three_taps(down_of(g), kh), across = three_taps(across_of(g), kw);
+          for (int64_t m = 0; m < g.filters; m += g.channels) {
+            add_square(g, dw + (kh * g.kernel_width + kw) * g.filters + m, x, dy + m, down, across, rows, channels);
           }
         }
-        for (int64_t i = 0; i < (g.kernel_width - kw) * high; ++i) {
-          add(kh + i % high, kw + i / high, 1, 1, oh, columns_of(kw + i / high));
-        }
-      };
-      int64_t kh = 0;
-      for (; kh + 3 <= g.kernel_height; kh += 3) {
-        const Range all = shared(rows_of(kh), rows_of(kh + 2));
-        add_rows(kh, 3, all);
-        for (int64_t i = kh; i < kh + 3; ++i) {
-          add_rows(i, 1, before(rows_of(i), all));
-          add_rows(i, 1, after(rows_of(i), all));
-        }
       }
-      for (; kh < g.kernel_height; ++kh) add_rows(kh, 1, rows_of(kh));
     }
   }
 }
@@ -396,7 +394,9 @@ ConvPlan depthwise_plan(const ConvGeometry& g) {
   const int64_t height = chunks_of(g.height, g.stride_height);
   p.chunks = g.batch * row_blocks(g.out_height, g.out_width, g.filters);
   p.back_chunks = g.batch * row_blocks(height, g.out_width, g.filters);
-  p.splits = p.gradient_chunks = depthwise_parts(g).splits;
+  const DepthwiseParts parts = depthwise_parts(g);
+  p.splits = parts.splits;
+  p.gradient_chunks = parts.splits * parts.runs;
   return p;
 }
 
