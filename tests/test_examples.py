@@ -235,7 +235,7 @@ def test_cnn(mnist_folder, tmp_path, capsys):
 
 
 def test_cnn_full_net_on_small_pictures(capsys):
-    load("cnn").main(["--size", "full", "--quick", "--rows", "96", "--epochs", "6"])
+    load("cnn").main(["--size", "full", "--quick", "--rows", "96", "--epochs", "12"])
     text = capsys.readouterr().out
     assert re.search(r"\(None, 8, 8, 16\)", text)  # the fourth convolution
     (accuracy,) = numbers(text, r"test accuracy (\d\.\d{4})\n")
