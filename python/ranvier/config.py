@@ -53,10 +53,10 @@ def set_precision(value: str) -> None:
     The errors against float64, in units of the result's standard deviation, measured on layers that
     map 224x224x32 to 64, 112x112x64 to 128 and 56x56x128 to 256 channels (normal inputs, Glorot's
     kernels): forward, "fast" has a mean error of 4e-7, 6e-7 and 7e-7 and a largest one of 7e-6 to
-    1.1e-5, "highest" of 2e-7, 3e-7 and 4e-7 and 4e-6 to 7e-6. Of the input's gradient, those of
+    1.2e-5, "highest" of 2e-7, 3e-7 and 4e-7 and 4e-6 to 7e-6. Of the input's gradient, those of
     "fast" are 6e-7, 7e-7 and 1.0e-6, and 1.1e-5 to 1.8e-5, those of "highest" 3e-7, 4e-7 and 6e-7,
     and 5e-6 to 9e-6. Of the kernel's, a sum over all pixels, both have about 1e-6, and 7e-6 to
-    1.1e-5.
+    1.2e-5.
 
     Args:
         value: "fast" (the default), or "highest": every product as the formula has it.
