@@ -208,24 +208,19 @@ void tile(const Tile<T>& t, bool padded) {
     steps([=](const T* p) __attribute__((always_inline)) { return load_n(p, lanes); });
   }
 
-  if (t.relu) {
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) sum[i][v] = apply<T, Activation::relu>(sum[i][v], T(0));
-    }
-  }
   T* const c = t.c;
   const int64_t c_row = t.c_row;  // which no store changes
+  const bool relu = t.relu;
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) {
+      const Vec<T> y = relu ? apply<T, Activation::relu>(sum[i][v], T(0)) : sum[i][v];
       T* to = c + i * c_row + v * kL;
       if (v + 1 < vectors) {
-        store(to, sum[i][v]);
+        store(to, y);
       } else {
-        store_lanes(to, sum[i][v], lanes);
+        store_lanes(to, y, lanes);
       }
     }
   }
