@@ -12,7 +12,7 @@ constexpr int64_t kPastCaches = int64_t{32} << 20;
 // y = f(x) of the elements of chunks [begin, end)
 template <class T, class F>
 RANVIER_INLINE void map_chunks(void* y_, const void* x_, int64_t n, int64_t begin, int64_t end, F f) {
-  const Elements e = elements(begin, end, n);
+  const Range e = elements(begin, end, n);
   T* y = static_cast<T*>(y_) + e.begin;
   const T* x = static_cast<const T*>(x_) + e.begin;
   if (n * static_cast<int64_t>(sizeof(T)) >= kPastCaches && y != x) {
@@ -64,7 +64,7 @@ void function(const FunctionArgs& a, int64_t begin, int64_t end) {
 
 template <class T>
 void activation_backward(const ActivationArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   const bool from_input = a.activation >= Activation::gelu;
   backward_row<T>(a.activation, static_cast<T*>(a.y) + e.begin, static_cast<const T*>(a.dy) + e.begin,
                   static_cast<const T*>(from_input ? a.x : a.output) + e.begin, e.end - e.begin, a.alpha);

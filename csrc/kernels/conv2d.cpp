@@ -256,7 +256,7 @@ RANVIER_INLINE void correlate_chunks(const Pass& pass, const Args& a, const Conv
         c.w = static_cast<const T*>(a.w) + panel * c.panel + before * channels * kPanel<T>;
         c.bias = a.bias ? static_cast<const T*>(a.bias) + filter : nullptr;
         c.filters = clip(taken * kPanel<T>, 0, (group + 1) * filters - filter);
-        correlate(c, within(block.rows, down.inputs), within(block.columns, across.inputs));
+        correlate(c, common(block.rows, {0, down.inputs}), common(block.columns, {0, across.inputs}));
       }
     }
   }
@@ -303,11 +303,6 @@ RANVIER_INLINE bool is_thin(const ConvGeometry& g) {
          lines_seen(g) * g.filters <= kThinDepth;
 }
 
-// The outputs that see the inputs [begin, end), those outside the image too: n inputs are seen by (n + kernel - 2) /
-// stride + 1 at most.
-RANVIER_INLINE Range readers_of(const Axis& a, Range inputs) {
-  return {ceil_of(inputs.begin + a.pad - a.kernel + 1, a.stride), floor_of(inputs.end - 1 + a.pad, a.stride) + 1};
-}
 template <class T>
 RANVIER_INLINE ConvBlocks thin_blocks(const ConvGeometry& g) {
   constexpr int64_t kFew = 16;
@@ -342,8 +337,8 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const PixelBlock block = pixel_block(blocks.pixels, chunk, g.batch, g.height, g.width);
     const int64_t image = block.images.begin;
-    const Range all = readers_of(across, block.columns), columns = within(all, g.out_width);
-    const Range rows = within(readers_of(down, block.rows), g.out_height);
+    const Range all = across.readers_of(block.columns), columns = common(all, {0, g.out_width});
+    const Range rows = common(down.readers_of(block.rows), {0, g.out_height});
     const int64_t panels = chunks_of(columns.size(), kPanel<T>);
     const auto width_of = [&](int64_t panel) __attribute__((always_inline)) {
       const int64_t left = columns.size() - panel * kPanel<T>;
@@ -568,8 +563,7 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
         }
       }
     }
-    Range oh = down.outputs_of(kh, g.out_height);
-    oh = {clip(oh.begin, block.rows.begin, block.rows.end), clip(oh.end, block.rows.begin, block.rows.end)};
+    const Range oh = common(down.outputs_of(kh, g.out_height), block.rows);
     const int64_t ih = oh.begin * down.stride - down.pad + kh * down.dilation;
     // over the pixels of some columns, where x begins at column iw, and its lane 0 is dw's lane 0
     const auto add = [&](Range ow, Range seen, int64_t iw) {
@@ -584,8 +578,7 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
                 g.out_height * g.out_width * g.filters,
                 g.out_width * g.filters};
       for (int64_t row = first; row < stop; ++row) {
-        Range lanes = part(p.lanes, row, p.rows);
-        lanes = {clip(lanes.begin, seen.begin, seen.end), clip(lanes.end, seen.begin, seen.end)};
+        const Range lanes = common(part(p.lanes, row, p.rows), seen);
         if (lanes.size() == 0) continue;
         t.a = a_0 + lanes.begin;
         t.c = c_0 + lanes.begin * g.filters;
@@ -595,9 +588,7 @@ void gradient_block(const ConvKernelGradientArgs& a, const GradientPlan<T>& p, T
       }
     };
     if (!p.merged) {
-      Range ow = across.outputs_of(kw, g.out_width);
-      ow = {clip(ow.begin, block.columns.begin, block.columns.end),
-            clip(ow.end, block.columns.begin, block.columns.end)};
+      const Range ow = common(across.outputs_of(kw, g.out_width), block.columns);
       if (ow.size() > 0) add(ow, {0, p.lanes}, ow.begin * across.stride - across.pad + kw * across.dilation);
       continue;
     }

@@ -8,28 +8,11 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
-// Part i of n of [0, size).
-RANVIER_INLINE Range part(int64_t size, int64_t i, int64_t n) {
-  return {size * i / n, size * (i + 1) / n};
-}
-
 RANVIER_INLINE int64_t floor_of(int64_t a, int64_t b) {
   return a >= 0 ? a / b : -((b - 1 - a) / b);
 }
 RANVIER_INLINE int64_t ceil_of(int64_t a, int64_t b) {
   return -floor_of(-a, b);
-}
-RANVIER_INLINE int64_t clip(int64_t a, int64_t low, int64_t high) {
-  return a < low ? low : a > high ? high : a;
-}
-
-RANVIER_INLINE Range within(Range r, int64_t size) {
-  const int64_t begin = clip(r.begin, 0, size);
-  return {begin, clip(r.end, begin, size)};
 }
 
 // One axis of a correlation: output o reads input o * stride - pad + k * dilation with tap k.
@@ -54,6 +37,11 @@ struct Axis {
   Range outputs_of(int64_t k, int64_t outputs) const {
     const int64_t begin = clip(ceil_of(pad - k * dilation, stride), 0, outputs);
     return {begin, clip(ceil_of(size + pad - k * dilation, stride), begin, outputs)};
+  }
+  // The outputs that see some inputs, those outside the image too, if dilation is 1: n inputs are seen by (n + kernel -
+  // 2) / stride + 1 at most.
+  Range readers_of(Range inputs) const {
+    return {ceil_of(inputs.begin + pad - kernel + 1, stride), floor_of(inputs.end - 1 + pad, stride) + 1};
   }
 };
 

@@ -78,7 +78,7 @@ void advance(const AdvanceArgs& a, int64_t, int64_t) {
 }
 
 void cast(const CastArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   converter(a.y_dtype, a.x_dtype)(static_cast<char*>(a.y) + e.begin * bytes_of(a.y_dtype),
                                   static_cast<const char*>(a.x) + e.begin * bytes_of(a.x_dtype), e.end - e.begin);
 }
@@ -101,7 +101,7 @@ void normalization(const NormalizationArgs& a, int64_t, int64_t) {
 // y = x * scale + offset; backward: the same with dy, and no offset
 template <class T>
 void affine(const AffineArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   const T* x = static_cast<const T*>(a.x);
   const T* scale = static_cast<const T*>(a.scale);
   const T* offset = static_cast<const T*>(a.offset);
@@ -120,7 +120,7 @@ void affine(const AffineArgs& a, int64_t begin, int64_t end) {
 
 template <class T>
 void add(const AddArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   T* y = static_cast<T*>(a.y);
   const T* left = static_cast<const T*>(a.a);
   const T* right = static_cast<const T*>(a.b);

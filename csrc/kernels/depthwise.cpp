@@ -190,7 +190,7 @@ void depthwise_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int
           c.w += (kh * g.kernel_width + across.first + (across.taps - 1) * across.step) * g.filters;
         }
         c.y = static_cast<T*>(a.dx) + ((image * g.height + row) * g.width + column) * g.channels;
-        depthwise_image(c, {rows.begin, rows.end < down.inputs ? rows.end : down.inputs}, {0, across.inputs});
+        depthwise_image(c, common(rows, {0, down.inputs}), {0, across.inputs});
       }
     }
   }

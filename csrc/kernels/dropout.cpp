@@ -34,7 +34,7 @@ RANVIER_INLINE void random_bits(uint16_t* bits, RandomState key, int64_t run) {
 template <class T>
 void dropout(const DropoutArgs& a, int64_t begin, int64_t end) {
   static_assert(kElements % kRun == 0, "a chunk holds whole runs");
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   const T* x = static_cast<const T*>(a.x);
   T* y = static_cast<T*>(a.y);
   const T scale = static_cast<T>(1.0 / (1.0 - a.rate));

@@ -19,7 +19,7 @@ RANVIER_INLINE int64_t place(int64_t i, int axes, const int64_t* sizes, const in
 // y = f(a, b, dy), row by row of columns.
 template <class T, class F>
 RANVIER_INLINE void merge_rows(const MergeArgs& g, int64_t begin, int64_t end, F f) {
-  const Elements e = elements(begin, end, g.n);
+  const Range e = elements(begin, end, g.n);
   for (int64_t i = e.begin; i < e.end;) {
     const int64_t row = i / g.columns, column = i - row * g.columns;
     const int64_t n = g.columns - column < e.end - i ? g.columns - column : e.end - i;  // to the end of the row

@@ -318,7 +318,7 @@ void batch_norm_backward(const BatchNormBackwardArgs& a, int64_t begin, int64_t 
 // moving = moving * momentum + value * (1 - momentum)
 template <class T>
 void moving_average(const MovingAverageArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   const T keep = static_cast<T>(a.momentum), take = static_cast<T>(1 - a.momentum);
   T* moving = static_cast<T*>(a.moving);
   const T* value = static_cast<const T*>(a.value);

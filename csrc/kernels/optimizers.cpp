@@ -15,7 +15,7 @@ void tick(const TickArgs& a, int64_t, int64_t) {
 
 template <class T>
 void update_chunks(const UpdateArgs& a, int64_t begin, int64_t end) {
-  const Elements e = elements(begin, end, a.n);
+  const Range e = elements(begin, end, a.n);
   update<T>(a, {static_cast<const T*>(a.g) + e.begin, e.begin, 1, e.end - e.begin, 0, 0});
 }
 

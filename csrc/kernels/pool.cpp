@@ -3,27 +3,11 @@
 // Backward gathers: each pixel of dx adds up what the windows that hold it send back, in their order, so chunks write
 // disjoint rows also where windows overlap.
 #include "kernels/activate.h"
+#include "kernels/correlation.h"
 #include "kernels/tier.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
-
-struct Span {
-  int64_t begin, end;
-};
-
-// The part of window `o` that lies inside the image, counted from the window's begin.
-RANVIER_INLINE Span inside(int64_t o, int64_t stride, int64_t pad, int64_t pool, int64_t size) {
-  const int64_t start = o * stride - pad;
-  return {start < 0 ? -start : 0, start + pool > size ? size - start : pool};
-}
-
-// The windows that hold pixel i.
-RANVIER_INLINE Span windows(int64_t i, int64_t stride, int64_t pad, int64_t pool, int64_t outputs) {
-  const int64_t at = i + pad;
-  const int64_t end = at / stride + 1;
-  return {at < pool ? 0 : (at - pool) / stride + 1, end < outputs ? end : outputs};
-}
 
 // Places in windows, bytes or int32 in memory, as wide as T in vectors.
 template <class T>
@@ -60,11 +44,12 @@ template <class Window>
 RANVIER_INLINE void each_window(const PoolGeometry& g, int64_t begin, int64_t end, Window window) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = row / g.out_height, oh = row - image * g.out_height;
-    const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
-    const int64_t top = image * g.height + oh * g.stride_height - g.pad_top;
+    const int64_t top = oh * g.stride_height - g.pad_top;
+    const Range rows = inside(top, g.pool_height, g.height);
     for (int64_t ow = 0; ow < g.out_width; ++ow) {
-      const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
-      const int64_t x = (top * g.width + ow * g.stride_width - g.pad_left) * g.channels;
+      const int64_t left = ow * g.stride_width - g.pad_left;
+      const Range columns = inside(left, g.pool_width, g.width);
+      const int64_t x = ((image * g.height + top) * g.width + left) * g.channels;
       window((row * g.out_width + ow) * g.channels, x, rows, columns);
     }
   }
@@ -78,11 +63,11 @@ void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
   const T* x = static_cast<const T*>(a.x);
   T* y = static_cast<T*>(a.y);
   I* where = static_cast<I*>(a.where);
-  each_window(g, begin, end, [&](int64_t out, int64_t origin, Span rows, Span columns) __attribute__((always_inline)) {
+  each_window(g, begin, end, [&](int64_t out, int64_t from, Range rows, Range columns) __attribute__((always_inline)) {
     if constexpr (size > 0) rows = columns = {0, size};
     for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
       const auto cell = [&](int64_t kh, int64_t kw) __attribute__((always_inline)) {
-        return load_lanes(x + (origin + (kh * g.width + kw) * g.channels + c), k);
+        return load_lanes(x + (from + (kh * g.width + kw) * g.channels + c), k);
       };
       Vec<T> best = cell(rows.begin, columns.begin);
       IVec<T> at = splat_place<T>(rows.begin * g.pool_width + columns.begin);
@@ -118,14 +103,14 @@ void average_pool(const PoolArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
   const T* x = static_cast<const T*>(a.x);
   T* y = static_cast<T*>(a.y);
-  each_window(g, begin, end, [&](int64_t out, int64_t origin, Span rows, Span columns) __attribute__((always_inline)) {
-    const T share = T(1) / static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
+  each_window(g, begin, end, [&](int64_t out, int64_t from, Range rows, Range columns) __attribute__((always_inline)) {
+    const T share = T(1) / static_cast<T>(rows.size() * columns.size());
     for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
       Vec<T> total = {}, middle = {}, part = {};
       int64_t cells = 0;
       for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
         for (int64_t kw = columns.begin; kw < columns.end; ++kw) {
-          part += load_lanes(x + (origin + (kh * g.width + kw) * g.channels + c), k);
+          part += load_lanes(x + (from + (kh * g.width + kw) * g.channels + c), k);
           if (++cells % kBlock == 0) {
             middle += part;
             part = Vec<T>{};
@@ -149,10 +134,11 @@ RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int
   const PoolGeometry& g = a.g;
   T* dx = static_cast<T*>(a.dx);
   const T alpha = static_cast<T>(a.alpha);
+  const Axis down = {g.height, g.pool_height, g.stride_height, 1, g.pad_top};
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = row / g.height, i = row - image * g.height;
-    const Span rows = windows(i, g.stride_height, g.pad_top, g.pool_height, g.out_height);
-    Span columns = {0, 0};
+    const Range rows = common(down.readers_of({i, i + 1}), {0, g.out_height});
+    Range columns = {0, 0};
     for (int64_t j = 0; j < g.width; ++j) {
       const int64_t at = j + g.pad_left;
       while (columns.begin * g.stride_width + g.pool_width <= at) ++columns.begin;
@@ -163,7 +149,7 @@ RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int
         const auto add_window = [&](int64_t oh, int64_t ow) __attribute__((always_inline)) {
           add(total, output, ((image * g.out_height + oh) * g.out_width + ow) * g.channels + c, oh, ow, i, j, k);
         };
-        if (rows.end - rows.begin == 1 && columns.end - columns.begin == 1) {  // as where no windows overlap
+        if (rows.size() == 1 && columns.size() == 1) {  // as where no windows overlap
           add_window(rows.begin, columns.begin);
         } else {
           for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
@@ -222,9 +208,9 @@ void average_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
       },
       [&](Vec<T>& total, Vec<T>&, int64_t out, int64_t oh, int64_t ow, int64_t, int64_t, int64_t k)
           __attribute__((always_inline)) {
-            const Span rows = inside(oh, g.stride_height, g.pad_top, g.pool_height, g.height);
-            const Span columns = inside(ow, g.stride_width, g.pad_left, g.pool_width, g.width);
-            const int64_t count = (rows.end - rows.begin) * (columns.end - columns.begin);
+            const Range rows = inside(oh * g.stride_height - g.pad_top, g.pool_height, g.height);
+            const Range columns = inside(ow * g.stride_width - g.pad_left, g.pool_width, g.width);
+            const int64_t count = rows.size() * columns.size();
             total += load_lanes(dy + out, k) * (T(1) / static_cast<T>(count));
           });
 }

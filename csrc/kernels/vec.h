@@ -17,8 +17,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/pieces.h"
-
-#define RANVIER_INLINE static inline __attribute__((always_inline))
+#include "kernels/ranges.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -1048,14 +1047,6 @@ RANVIER_INLINE void map_lanes_past(T* y, const T* x, int64_t n, F f) {
   }
   for_lanes<T>(i, n, some);
   finish_stores_past();
-}
-
-// The elements of chunks [begin, end) of n.
-struct Elements {
-  int64_t begin, end;
-};
-RANVIER_INLINE Elements elements(int64_t begin, int64_t end, int64_t n) {
-  return {begin * kElements, end * kElements < n ? end * kElements : n};
 }
 
 // The table's form of a typed kernel.

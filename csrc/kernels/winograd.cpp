@@ -78,11 +78,6 @@ RANVIER_INLINE int64_t most_tiles(const Tiles& t, int64_t parts) {
   return parts ? chunks_of(chunks_of(t.work, parts), least) : 0;
 }
 
-RANVIER_INLINE Range common(Range a, Range b) {
-  const int64_t begin = a.begin > b.begin ? a.begin : b.begin, end = a.end < b.end ? a.end : b.end;
-  return {begin, end > begin ? end : begin};
-}
-
 struct Place {
   int64_t image, row, column;  // of the tile's first output
   int kind;
@@ -154,11 +149,6 @@ RANVIER_INLINE Vec<T> transform_patch_of(int kind, T* to, int64_t step, const T*
     default:
       return transform_patch<T, Line<4>, Line<4>, sums>(to, step, from, row, column);
   }
-}
-
-// The part of [first, first + size) that lies inside an image, counted from `first`.
-RANVIER_INLINE Range inside(int64_t first, int64_t size, int64_t image) {
-  return common({0, size}, {-first, image - first});
 }
 
 // Asks for what tile p's patch has and the tiles before it and above it have not.

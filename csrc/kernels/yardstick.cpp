@@ -40,7 +40,7 @@ void triad(const TriadArgs& t, int64_t begin, int64_t end) {
   const T* a = static_cast<const T*>(t.a);
   const T* b = static_cast<const T*>(t.b);
   const Vec<T> scale = splat<T>(T(t.scale));
-  const Elements range = elements(begin, end, t.n);
+  const Range range = elements(begin, end, t.n);
   for (int64_t pass = 0; pass < t.passes; ++pass) {
     constexpr int64_t kWide = 4 * kLanes<T>;
     int64_t i = range.begin;
