@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import ranvier
 from ranvier import ops
 
 # batch, height, width, channels, filters, kernel, stride, pad, groups
@@ -30,11 +31,22 @@ CASES = {
     "depthwise, 8x14x14x512": (8, 14, 14, 512, 512, 3, 1, 1, 512),
     "depthwise stride 2, 8x14x14x512": (8, 14, 14, 512, 512, 3, 2, 1, 512),
 }
+# by Winograd's way in the precision "fast", here by the direct one
+HIGHEST = {
+    f"{name}, highest precision": CASES[name]
+    for name in (
+        "3x3, 32x28x28x32->64",
+        "3x3, 32x14x14x64->128",
+        "3x3, 8x112x112x64->128",
+        "3x3, 8x56x56x128->256",
+    )
+}
 
 
 class Case:
     def __init__(self, name):
-        self.batch, height, width, channels, filters, k, stride, pad, groups = CASES[name]
+        of_name = (CASES | HIGHEST)[name]
+        self.batch, height, width, channels, filters, k, stride, pad, groups = of_name
         r = np.random.default_rng(0)
         self.x = r.normal(size=(self.batch, height, width, channels)).astype(np.float32)
         self.w = r.normal(size=(k, k, channels // groups, filters)).astype(np.float32)
@@ -79,6 +91,14 @@ class Case:
         there = np.vdot(self.dy.astype(np.float64), ops.conv2d(a, self.w, **self.options))
         here = np.vdot(dx.astype(np.float64), a)
         assert here == pytest.approx(there, abs=1e-4 * np.sqrt(self.flop))
+
+
+@pytest.fixture
+def case(name):
+    before = ranvier.precision()
+    ranvier.set_precision("highest" if name in HIGHEST else "fast")
+    yield Case(name)
+    ranvier.set_precision(before)
 
 
 def ranvier_forward(case):
@@ -140,10 +160,9 @@ IDS = ["ranvier", "torch", "torch_channels_last"]
 @pytest.mark.parametrize(
     "function", [ranvier_forward, torch_forward("first"), torch_forward("last")], ids=IDS
 )
-@pytest.mark.parametrize("name", CASES)
-def test_forward(benchmark, name, function):
+@pytest.mark.parametrize("name", CASES | HIGHEST)
+def test_forward(benchmark, name, case, function):
     benchmark.group = f"convolution {name}"
-    case = Case(name)
     benchmark.extra_info["flop"] = case.flop
     case.assert_forward(np.asarray(benchmark(function(case))))
 
@@ -151,10 +170,9 @@ def test_forward(benchmark, name, function):
 @pytest.mark.parametrize(
     "function", [ranvier_backward, torch_backward("first"), torch_backward("last")], ids=IDS
 )
-@pytest.mark.parametrize("name", CASES)
-def test_backward(benchmark, name, function):
+@pytest.mark.parametrize("name", CASES | HIGHEST)
+def test_backward(benchmark, name, case, function):
     benchmark.group = f"convolution {name}, all gradients"
-    case = Case(name)
     benchmark.extra_info["flop"] = 2 * case.flop
     case.assert_backward(*(np.asarray(a) for a in benchmark(function(case))))
 
