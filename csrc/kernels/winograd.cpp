@@ -117,10 +117,9 @@ struct Image {
   int64_t up, left;  // from a tile's first output to its patch's first element
 };
 
-// How a group's tiles lie in scratch: (panels, 36, tiles, columns of a panel), or one panel of all columns.
+// How a group's tiles lie in scratch: (36, tiles, columns).
 struct Points {
-  int64_t step, row;  // elements from point to point, from tile to tile: the columns of a panel
-  int64_t panel;      // elements from panel to panel
+  int64_t step, row;  // elements from point to point, from tile to tile
 };
 
 // One patch and a vector of channels; returns the sum of the patch, if asked for. Not inline: in a loop, the compiler
@@ -186,15 +185,10 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
     if (!inner) {
       for (int64_t k = 0; k < down * across; ++k) store(patch + k * kL, Vec<T>{});
     }
-    T* at_c = to;
-    for (int64_t c = 0, of_panel = 0; c < columns; c += kL, of_panel += kL, at_c += kL) {
-      if (of_panel == at.row) {
-        of_panel = 0;
-        at_c += at.panel - at.row;
-      }
+    for (int64_t c = 0; c < columns; c += kL) {
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
       if (inner && lanes == kL) {
-        add(c, transform_patch_of<T, Line, with_sums>(p.kind, at_c, at.step, from + c, row, column));
+        add(c, transform_patch_of<T, Line, with_sums>(p.kind, to + c, at.step, from + c, row, column));
         continue;
       }
       for (int64_t k = rows.begin; k < rows.end; ++k) {
@@ -206,7 +200,7 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
           for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load_n(pixel + l * column, lanes));
         }
       }
-      add(c, transform_patch_of<T, Line, with_sums>(p.kind, at_c, at.step, patch, across * kL, kL));
+      add(c, transform_patch_of<T, Line, with_sums>(p.kind, to + c, at.step, patch, across * kL, kL));
     }
   }
 }
@@ -246,11 +240,11 @@ RANVIER_INLINE Groups groups_of(const Tiles& tiles, int64_t filters) {
 template <class T>
 RANVIER_INLINE Points patch_points(const Groups& g, int64_t channels) {
   const int64_t row = whole_vectors<T>(channels);
-  return {g.size * row + kLine<T>, row, 0};
+  return {g.size * row + kLine<T>, row};
 }
 template <class T>
 RANVIER_INLINE Points product_points(const Groups& g) {
-  return {g.size * kPanel<T> + kLine<T>, kPanel<T>, 0};
+  return {g.size * kPanel<T> + kLine<T>, kPanel<T>};
 }
 
 // From point to point of u, for the same reason.
@@ -506,7 +500,7 @@ struct GradientBlocks {
   int64_t panels, across, channels;  // of the filters; blocks of them; blocks of the channels
   int64_t runs, chunks;              // of tiles
   int64_t group;                     // tiles at a time
-  Points at_x, at_dy;                // (36, group, channels of a block) and, panel by panel, (36, group, panel)
+  Points at_x, at_dy;                // (36, group, channels of a block) and (36, group, panel)
   int64_t scratch;                   // elements of a chunk
 };
 template <class T>
@@ -525,10 +519,9 @@ RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   const int64_t run = most_tiles(tiles, b.runs);
   b.group = run < kGradientGroup ? run : kGradientGroup;
   const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
-  b.at_x = {b.group * row + kLine<T>, row, 0};
-  b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>, 0};
-  b.at_dy.panel = kPoints * b.at_dy.step;
-  b.scratch = kPoints * b.at_x.step + chunks_of(b.panels, b.across) * b.at_dy.panel;
+  b.at_x = {b.group * row + kLine<T>, row};
+  b.at_dy = {b.group * kPanel<T> + kLine<T>, kPanel<T>};
+  b.scratch = kPoints * (b.at_x.step + b.at_dy.step);
   return b;
 }
 
@@ -585,14 +578,14 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
       find_places(tiles, group, places);
       transform_tiles<T, PatchLine>(v, b.at_x, x, places, group.size(), c0, whole_vectors<T>(c1 - c0));
       const auto transform_dy = sums ? transform_tiles<T, GradientLine, true> : transform_tiles<T, GradientLine>;
-      transform_dy(d, b.at_dy, dy, places, group.size(), panel_0 * kPanel<T>, (panel_1 - panel_0) * kPanel<T>, sums);
-      for (int k = 0; k < kPoints; ++k) {
-        const Range with = tiles_with(tiles, k, group);
-        if (i > 0 && with.size() == 0) continue;
-        for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
+        transform_dy(d, b.at_dy, dy, places, group.size(), panel * kPanel<T>, kPanel<T>,
+                     sums ? sums + (panel - panel_0) * kPanel<T> : nullptr);
+        for (int k = 0; k < kPoints; ++k) {
+          const Range with = tiles_with(tiles, k, group);
+          if (i > 0 && with.size() == 0) continue;
           multiply_gradient(du + (panel * kPoints + k) * point, v + k * b.at_x.step + with.begin * b.at_x.row, b.at_x,
-                            d + (panel - panel_0) * b.at_dy.panel + k * b.at_dy.step + with.begin * b.at_dy.row,
-                            b.at_dy, with.size(), c1 - c0, i > 0);
+                            d + k * b.at_dy.step + with.begin * b.at_dy.row, b.at_dy, with.size(), c1 - c0, i > 0);
         }
       }
     }
