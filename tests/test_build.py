@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.resources
+import inspect
 import json
 import multiprocessing
 import os
@@ -23,7 +24,7 @@ import numpy as np
 import pytest
 
 import ranvier
-from ranvier import _core
+from ranvier import _core, ops
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -365,6 +366,12 @@ def test_the_package_ships_its_data():
     assert (package / "py.typed").is_file()
     assert (package / "_core.pyi").is_file()
     assert (package / "datasets" / "digits.npz").stat().st_size > 10_000
+
+
+def test_ops_are_functions():
+    """Not the modules of the same names."""
+    for name in ops.__all__:
+        assert inspect.isfunction(getattr(ops, name)), name
 
 
 def stub():
