@@ -4,7 +4,7 @@
 // for gelu, gelu_tanh and silu.
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/functions.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

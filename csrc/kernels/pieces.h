@@ -1,11 +1,12 @@
-// Functions in 16 pieces, tanh, erf and gelu in float: a table for each, which vec.h evaluates. Each piece is a
-// polynomial around a centre c, f(z) = row[1] + row[2] d + row[3] d^2 + ... with d = z - c and c = row[0], of which a
-// permutation of registers picks each lane's coefficients. Neither a division nor an exponential, and half the
-// instructions.
+// Functions in 16 pieces, tanh, erf and gelu in float: a table for each. Each piece is a polynomial around a centre c,
+// f(z) = row[1] + row[2] d + row[3] d^2 + ... with d = z - c and c = row[0], of which a permutation of registers picks
+// each lane's coefficients. Neither a division nor an exponential, and half the instructions.
 //
 // Fits by least squares, reweighted towards the least largest relative error, in 40 digits; each coefficient rounded,
 // and the others fitted again. Centres are such that f(c) is a float nearly exactly.
 #pragma once
+
+#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -16,6 +17,8 @@ struct Pieces {
   int first;
   float row[16][width];
 };
+
+// --- tables ----------------------------------------------------------------------------------------------------------
 
 // tanh z by z + 0.625, in four pieces an octave
 constexpr Pieces<7> kTanhPieces = {
@@ -94,6 +97,86 @@ constexpr Pieces<9> kGeluPieces = {
          5.3780755e-06f, -3.8071696e-06f},
         {0, 0, 0, 0, 0, 0, 0, 0, 0},
     }};
+
+// --- a piece for each lane -------------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+// The columns of the pieces' table: an index picks of each by a permutation.
+template <int width>
+struct Table {
+  alignas(64) float column[width][16];
+};
+template <int width>
+constexpr Table<width> table_of(const Pieces<width>& pieces) {
+  Table<width> y = {};
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < width; ++k) y.column[k][(pieces.first + i) & 15] = pieces.row[i][k];
+  }
+  return y;
+}
+
+template <int width>
+RANVIER_INLINE Vec<float> coefficient(const Table<width>& table, int k, IVec<float> index) {
+  const float* column = table.column[k];
+#if defined(__AVX512F__)
+  return (Vec<float>)_mm512_maskz_permutexvar_ps(0xFFFF, (__m512i)index, _mm512_load_ps(column));
+#else
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(column), (__m256i)index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(column + 8), (__m256i)index);
+  return (Vec<float>)_mm256_blendv_ps(low, high, (__m256)(index << 28));
+#endif
+}
+template <int width>
+RANVIER_INLINE void coefficients(Vec<float> (&c)[width], const Table<width>& table, IVec<float> index) {
+#pragma GCC unroll 16
+  for (int k = 0; k < width; ++k) c[k] = coefficient(table, k, index);
+}
+#else
+// The rows of the pieces' table: each lane reads its own, and four at a time are turned into columns.
+template <int width>
+struct Table {
+  alignas(16) float row[16][(width + 3) / 4 * 4];
+};
+template <int width>
+constexpr Table<width> table_of(const Pieces<width>& pieces) {
+  Table<width> y = {};
+  for (int i = 0; i < 16; ++i) {
+    for (int k = 0; k < width; ++k) y.row[(pieces.first + i) & 15][k] = pieces.row[i][k];
+  }
+  return y;
+}
+
+template <int width>
+RANVIER_INLINE void coefficients(Vec<float> (&c)[width], const Table<width>& table, IVec<float> index) {
+  index &= 15;
+#pragma GCC unroll 4
+  for (int k = 0; k < width; k += 4) {
+    Vec<float> square[4];
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; ++l) square[l] = load(table.row[index[l]] + k);
+    transpose_square<float>(square);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      if (k + j < width) c[k + j] = square[j];
+    }
+  }
+}
+#endif
+
+// f(z) = value + slope * d, by the piece whose index stands in the lowest four bits.
+struct Piece {
+  Vec<float> value, slope, d;
+};
+template <int width>
+RANVIER_INLINE Piece piece_at(const Table<width>& table, IVec<float> index, Vec<float> z) {
+  Vec<float> c[width];
+  coefficients(c, table, index);
+  const Vec<float> d = z - c[0];
+  Vec<float> slope = c[width - 1];
+#pragma GCC unroll 16
+  for (int k = width - 2; k > 1; --k) slope = fma(slope, d, c[k]);
+  return {c[1], slope, d};
+}
 
 }  // namespace
 }  // namespace ranvier::RANVIER_TIER

@@ -1,7 +1,7 @@
 // Sine and cosine over the whole range, in double: the argument less a multiple of pi/2, kept to twice the digits.
 #pragma once
 
-#include "kernels/vec.h"
+#include "kernels/functions.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
