@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ranvier import _core
 
-__all__ = ["Data", "Lane", "as_rows", "check_labels"]
+__all__ = ["Data", "Lane", "align_inputs", "as_rows", "check_labels", "input_arrays"]
 
 
 class Data:
@@ -117,6 +117,62 @@ def as_rows(what: str, name: str, a: Any) -> np.ndarray:
     # piece, and its numbers in native order.
     plain = a.dtype.isnative and a.flags.aligned and (a.ndim < 2 or a[:1].flags.c_contiguous)
     return a if plain or not a.ndim else np.ascontiguousarray(a, a.dtype.newbyteorder("="))
+
+
+def input_arrays(what: str, x: Any, names: Sequence[str | None] | None) -> list[np.ndarray]:
+    """The user's x as one array for each input, with equally many rows.
+
+    Args:
+        names: of the inputs; None while the model does not know them.
+    """
+    if isinstance(x, Mapping):
+        if names is None:
+            raise ValueError(f"[{what}] a dict of inputs needs a model made with named Inputs")
+        missing = [name for name in names if name not in x]
+        if missing or len(x) != len(names):
+            raise ValueError(f"[{what}] x has keys {list(x)} but the inputs are {names}")
+        x = [x[name] for name in names]
+    arrays = [as_rows(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
+    if isinstance(x, list) and names is not None and len(x) != len(names):
+        arrays = [as_rows(what, "x", x)]  # a list of rows
+    if not arrays:
+        raise ValueError(f"[{what}] x is empty: at least one row is needed")
+    for a in arrays:
+        if a.ndim == 0:
+            raise ValueError(f"[{what}] x must have rows; received a single number")
+        if len(a) != len(arrays[0]):
+            raise ValueError(
+                f"[{what}] the inputs have different numbers of rows: {[len(b) for b in arrays]}"
+            )
+    if len(arrays[0]) == 0:
+        raise ValueError(
+            f"[{what}] x is empty: it has shape {arrays[0].shape}; at least one row is needed"
+        )
+    return arrays
+
+
+def align_inputs(
+    what: str, model: str, arrays: list[np.ndarray], shapes: list[tuple[int | None, ...]]
+) -> list[np.ndarray]:
+    """The arrays in the shapes of the inputs: a last axis of 1 may be missing."""
+    if len(arrays) != len(shapes):
+        raise ValueError(
+            f"[{what}] {model} has {len(shapes)} inputs but {len(arrays)} arrays were given"
+        )
+    aligned = []
+    for a, shape in zip(arrays, shapes, strict=True):
+        if a.ndim == len(shape) - 1 and shape[-1] == 1:
+            a = a[..., None]
+        fits = a.ndim == len(shape) and all(
+            d is None or d == n for d, n in zip(shape[1:], a.shape[1:], strict=True)
+        )
+        if not fits:
+            hint = ""
+            if a.ndim == len(shape) - 1 and a.shape == tuple(shape[1:]):
+                hint = ": for one row use x[None]"
+            raise ValueError(f"[{what}] x has shape {a.shape} but {model} needs {shape}{hint}")
+        aligned.append(a)
+    return aligned
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int | None) -> None:

@@ -13,17 +13,17 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranvier import _core, losses, metrics, optimizers, seeds
+from ranvier import _core, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
 from ranvier.config import precision
-from ranvier.feed import Data, Lane, as_rows, check_labels
+from ranvier.feed import Data, Lane, align_inputs, input_arrays
 from ranvier.layers.base import Layer, NumpyLayer, activity_penalties, state_updates
-from ranvier.objectives import Output, check_names, match, metric_for
+from ranvier.objectives import Objectives, check_names, match
 from ranvier.variables import house
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class Trainer:
     stop_training = False
     optimizer: optimizers.Optimizer | None = None
     history: History | None = None
-    _outputs: list[Output] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
+        self._objectives = Objectives([])  # of what compile asked for, when the outputs are known
         self._programs: dict[Any, Any] = {}
         self._callers: dict[tuple[Any, ...], Any] = {}  # by the shape of x and the precision
         self._pool = _core.Pool()
@@ -84,7 +84,6 @@ class Trainer:
         chosen.belong_to(self)
         self.optimizer = chosen
         self._compiled = (loss, metrics, loss_weights)
-        self._loss_tracker = _metrics_module.Mean("loss")
         self._forget_programs()
         self._flags = {id(layer): layer._trainable for layer in self.flatten_layers()}
         if self.built:
@@ -95,7 +94,7 @@ class Trainer:
         loss, wanted_metrics, weights = self._compiled
         graph = self.graph(True, self._built_shape)
         names = [t.node.layer.name if t.node is not None else str(t.name) for t in graph.outputs]
-        self._outputs = match(names, loss, wanted_metrics, weights)
+        self._objectives = match(names, loss, wanted_metrics, weights)
         self._trained = self._trainable_at_compile()
         # A step taken in the middle of backward cannot be undone if a layer's Python then raises.
         self._early = not any(isinstance(layer, NumpyLayer) for layer in self.flatten_layers())
@@ -126,101 +125,20 @@ class Trainer:
 
     def _inputs(self, what: str, x: Any) -> list[np.ndarray]:
         """The user's x as one array for each input, checked against the model's inputs."""
-        if isinstance(x, Mapping):
-            if not self.built:
-                raise ValueError(f"[{what}] a dict of inputs needs a model made with named Inputs")
-            names = [t.name for t in self.graph(False, self._built_shape).inputs]
-            missing = [name for name in names if name not in x]
-            if missing or len(x) != len(names):
-                raise ValueError(f"[{what}] x has keys {list(x)} but the inputs are {names}")
-            x = [x[name] for name in names]
-        arrays = [as_rows(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
-        if isinstance(x, list) and self.built and not self._takes(len(x)):
-            arrays = [as_rows(what, "x", x)]  # a list of rows
-        if not arrays:
-            raise ValueError(f"[{what}] x is empty: at least one row is needed")
-        for a in arrays:
-            if a.ndim == 0:
-                raise ValueError(f"[{what}] x must have rows; received a single number")
-            if len(a) != len(arrays[0]):
-                raise ValueError(
-                    f"[{what}] the inputs have different numbers of rows: "
-                    f"{[len(b) for b in arrays]}"
-                )
-        if len(arrays[0]) == 0:
-            raise ValueError(
-                f"[{what}] x is empty: it has shape {arrays[0].shape}; at least one row is needed"
-            )
-        if not self.built:
+        inputs = self.graph(False, self._built_shape).inputs if self.built else None
+        arrays = input_arrays(what, x, [t.name for t in inputs] if inputs else None)
+        if inputs is None:
             shapes = [(None, *a.shape[1:]) for a in arrays]
             self.ensure_built(shapes[0] if len(shapes) == 1 else shapes)
-        wanted = [t.shape for t in self.graph(False, self._built_shape).inputs]
-        if len(arrays) != len(wanted):
-            raise ValueError(
-                f"[{what}] {self.name} has {len(wanted)} inputs but {len(arrays)} arrays were given"
-            )
-        for i, (a, shape) in enumerate(zip(arrays, wanted, strict=True)):
-            if a.ndim == len(shape) - 1 and shape[-1] == 1:
-                arrays[i] = a = a[..., None]
-            fits = a.ndim == len(shape) and all(
-                d is None or d == n for d, n in zip(shape[1:], a.shape[1:], strict=True)
-            )
-            if not fits:
-                hint = ""
-                if a.ndim == len(shape) - 1 and a.shape == tuple(shape[1:]):
-                    hint = ": for one row use x[None]"
-                raise ValueError(
-                    f"[{what}] x has shape {a.shape} but {self.name} needs {shape}{hint}"
-                )
-        return arrays
+            inputs = self.graph(False, self._built_shape).inputs
+        return align_inputs(what, self.name, arrays, [t.shape for t in inputs])
 
-    def _takes(self, count: int) -> bool:
-        return len(self.graph(False, self._built_shape).inputs) == count
-
-    def _targets(self, what: str, y: Any, rows: int) -> list[np.ndarray]:
-        """The user's y as one array for each output, aligned with it and checked."""
-        assert self._outputs is not None
-        names = [output.name for output in self._outputs]
-        if y is None:
-            raise ValueError(f"[{what}] y is missing: {self.name} was compiled with a loss")
-        if isinstance(y, Mapping):
-            missing = [name for name in names if name not in y]
-            if missing:
-                raise ValueError(f"[{what}] y has keys {list(y)} but the outputs are {names}")
-            y = [y[name] for name in names]
-        if len(names) == 1 and not (
-            isinstance(y, (list, tuple)) and len(y) == 1 and np.ndim(y[0]) > 0 and rows != 1
-        ):
-            y = [y]
-        arrays = [as_rows(what, "y", a) for a in y]
-        if len(arrays) != len(names):
-            raise ValueError(
-                f"[{what}] {self.name} has outputs {names} but {len(arrays)} arrays of y were given"
-            )
-        chosen: list[list[metrics.Metric]] = []
-        for i, (output, a, tensor) in enumerate(
-            zip(self._outputs, arrays, self.graph(True, self._built_shape).outputs, strict=True)
-        ):
-            if a.ndim == 0 or len(a) != rows:
-                raise ValueError(
-                    f"[{what}] x has {rows} rows but y has "
-                    f"{len(a) if a.ndim else 'none'}: they must be the same"
-                )
-            shape = (None, *tensor.shape[1:])
-            labels = output.loss.labels if output.loss is not None else False
-            name = output.loss.name if output.loss is not None else output.name
-            arrays[i] = a.reshape(losses.align(name, a.shape, shape, labels))
-            metrics_now = output.metrics or [
-                metric_for(m, a.shape, shape) for m in output.requested
-            ]
-            for metric in metrics_now:
-                losses.align(metric.name, a.shape, shape, metric.labels)
-            if labels or any(m.labels for m in metrics_now):
-                check_labels(name, a, tensor.shape[-1])
-            chosen.append(metrics_now)
-        for output, metrics_now in zip(self._outputs, chosen, strict=True):
-            output.metrics = metrics_now
-        return arrays
+    def _data(self, what: str, x: Any, y: Any) -> Data:
+        xs = self._inputs(what, x)
+        if not self._objectives.outputs:
+            self._prepare()
+        shapes = [t.shape for t in self.graph(True, self._built_shape).outputs]
+        return Data(xs, self._objectives.targets(what, self.name, y, len(xs[0]), shapes))
 
     # --- one step -------------------------------------------------------------------------------
 
@@ -270,7 +188,7 @@ class Trainer:
         """The graph or what is trained has changed."""
         self._programs.clear()
         self._callers.clear()
-        self._outputs = None
+        self._objectives = Objectives([])
 
     def _step(self, kind: str, rows: int) -> None:
         """One batch, composed of ops alone."""
@@ -297,7 +215,7 @@ class Trainer:
                 del y
             else:
                 ys = graph.infer(x)
-            total, dys = self._losses(lane, rows, x, ys, training)
+            total, dys = self._objectives.losses(lane, rows, x, ys, training)
             del x, ys
             penalties = [penalty.value() for penalty in noted]
             penalties += [
@@ -307,7 +225,7 @@ class Trainer:
             ]
             for value in penalties:
                 total = _core.add(total, _core.cast(value, total.dtype))
-            self._loss_tracker.add(total, rows)
+            self._objectives.loss.add(total, rows)
             if training:
                 optimizer.take_step(lambda: backward(dys[0] if graph.single_output else dys))
                 state_updates.take()
@@ -331,65 +249,9 @@ class Trainer:
         xs = [lane.batch("x", i, rows, t.dtype) for i, t in enumerate(graph.inputs)]
         return xs[0] if graph.single_input else xs
 
-    def _losses(
-        self, lane: Lane, rows: int, x: Any, ys: list[Any], gradient: bool
-    ) -> tuple[Any, list[Any]]:
-        """The weighted sum of the losses, a Buffer (1,), and the gradients by the outputs."""
-        assert self._outputs is not None
-        total, dys = None, []
-        for i, (output, y_pred) in enumerate(zip(self._outputs, ys, strict=True)):
-            targets: dict[bool, Any] = {}
-
-            def target(labels: bool, i=i, y_pred=y_pred, targets=targets) -> Any:
-                if labels not in targets:
-                    dtype = "int32" if labels else y_pred.dtype
-                    batch = lane.same_batch(i, x, dtype)  # an autoencoder's targets are its inputs
-                    if batch is None:
-                        batch = lane.batch("y", i, rows, dtype)
-                    shape = losses.align("y", batch.shape, y_pred.shape, labels)
-                    targets[labels] = batch if batch.shape == shape else batch.reshape(shape)
-                return targets[labels]
-
-            dy = None
-            if output.loss is not None:
-                value, dy = output.loss.forward(
-                    target(output.loss.labels), y_pred, gradient=gradient
-                )
-                if len(self._outputs) > 1:
-                    output.tracker.add(value, rows)
-                if output.weight != 1.0:
-                    scale = np.asarray(output.weight, value.dtype)
-                    value = _core.affine(value, scale, None, None)
-                    dy = None if dy is None else _core.scale_gradient(dy, output.weight)
-                value = value if total is None else _core.cast(value, total.dtype)
-                total = value if total is None else _core.add(total, value)
-            dys.append(dy)
-            for metric in output.metrics or []:
-                metric.forward(target(metric.labels), y_pred)
-        return total, dys
-
-    def _reset(self) -> None:
-        self._loss_tracker.reset_state()
-        for output in self._outputs or []:
-            output.tracker.reset_state()
-            for metric in output.metrics or []:
-                metric.reset_state()
-
-    def _logs(self) -> dict[str, float]:
-        """The means so far, by name, in Keras's order."""
-        outputs = self._outputs or []
-        logs = {"loss": self._loss_tracker.result()}
-        if len(outputs) > 1:
-            logs.update({f"{o.name}_loss": o.tracker.result() for o in outputs if o.loss})
-        for output in outputs:
-            for metric in output.metrics or []:
-                name = metric.name if len(outputs) == 1 else f"{output.name}_{metric.name}"
-                logs[name] = metric.result()
-        return logs
-
     def _report_bad_loss(self, what: str, epoch: int | None = None, level: int = 4) -> None:
         """Warn if a loss was not finite; `level` frames up is the user's line."""
-        bad = self._loss_tracker.first_bad
+        bad = self._objectives.loss.first_bad
         if bad is not None:
             where = f"batch {bad + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
             warnings.warn(
@@ -482,9 +344,9 @@ class Trainer:
                 if generator is not None:
                     data.order = generator.permutation(data.rows)
                 self._lanes["train"].point(data)
-                self._reset()
+                self._objectives.reset()
                 self._run("train", batches, hooks, bar)
-                logs = self._logs()
+                logs = self._objectives.logs()
                 self._report_bad_loss("fit", epoch)
                 if held_out is not None:
                     values = self._evaluate(held_out, batch_size, hooks)
@@ -519,12 +381,6 @@ class Trainer:
         held_out = Data([a[kept:] for a in data.x], [a[kept:] for a in data.y])
         return Data([a[:kept] for a in data.x], [a[:kept] for a in data.y]), held_out
 
-    def _data(self, what: str, x: Any, y: Any) -> Data:
-        xs = self._inputs(what, x)
-        if self._outputs is None:
-            self._prepare()
-        return Data(xs, self._targets(what, y, len(xs[0])))
-
     def _run(
         self, kind: str, batches: list[tuple[int, int]], hooks: CallbackList, bar: ProgressBar
     ) -> None:
@@ -533,7 +389,7 @@ class Trainer:
         look_in = getattr(hooks, f"wants_{kind}_batches")
         begin = getattr(hooks, f"on_{kind}_batch_begin")
         end = getattr(hooks, f"on_{kind}_batch_end")
-        logs = self._logs if kind != "predict" else dict
+        logs = self._objectives.logs if kind != "predict" else dict
         done = 0
         for rows, count in batches:
             while count:
@@ -587,11 +443,11 @@ class Trainer:
         self, data: Data, batch_size: int, hooks: CallbackList, bar: ProgressBar | None = None
     ) -> dict[str, float]:
         self._lanes["test"].point(data)
-        self._reset()
+        self._objectives.reset()
         hooks.on_test_begin()
         self._run("test", data.batches(batch_size), hooks, bar or ProgressBar(verbose=0))
         self._lanes["test"].release()
-        logs = self._logs()
+        logs = self._objectives.logs()
         hooks.on_test_end(logs)
         return logs
 
@@ -679,11 +535,11 @@ class Trainer:
                 self.optimizer.build(self._trained)
             kind = "train" if training else "test"
             self._lanes[kind].point(data)
-            self._reset()
+            self._objectives.reset()
             self._steps(kind, data.rows, 1)
             self._lanes[kind].release()
             self._report_bad_loss(what)
-            return _values(self._logs(), return_dict)
+            return _values(self._objectives.logs(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch."""
@@ -716,8 +572,6 @@ class Trainer:
                 )
         return y
 
-
-_metrics_module = metrics  # compile has an argument of that name
 
 _SLICE = 0.05  # seconds that recorded steps run before Python looks in
 _PREDICT_BYTES = 4 << 20  # of x in a step of predict
