@@ -474,19 +474,21 @@ struct GradientPlan {
 template <class T>
 RANVIER_INLINE GradientPlan<T> gradient_plan(const ConvGeometry& g) {
   constexpr int64_t kSplitBytes = 1 << 20, kMost = 8, kOutputs = 4096;
-  constexpr int64_t kBytes = 384 << 10, kFew = 256, kMany = 2048;  // of a block; its pixels
+  constexpr int64_t kBytes = 256 << 10;                      // of a block: the second level holds the next beside it
+  constexpr int64_t kShort = 64, kLong = 256, kMany = 2048;  // pixels of a block
   constexpr int64_t kThin = 14;
   const int64_t channels = g.channels / g.groups, bytes = static_cast<int64_t>(sizeof(T));
   GradientPlan<T> p;
   const int64_t pixel = (g.channels * g.stride_height * g.stride_width + g.filters) * bytes;
-  p.pixels = pixel_blocks(g.batch, g.out_height, g.out_width, clip(kBytes / pixel, kFew, kMany));
+  const int64_t size = g.kernel_height * g.kernel_width * channels * g.filters * bytes;
+  const int64_t few = clip(size >> 12, kShort, kLong);  // each block goes through dw once more
+  p.pixels = pixel_blocks(g.batch, g.out_height, g.out_width, clip(kBytes / pixel, few, kMany));
   p.merged = g.groups == 1 && g.dilation_width == 1 && channels < kThin;
   p.lanes = p.merged ? g.kernel_width * channels : channels;
   p.kw = p.merged ? 1 : g.kernel_width;
   p.rows = chunks_of(p.lanes, kRows);
   p.panels = panels_of<T>(g.filters, g.groups);
   p.tiles = g.kernel_height * p.kw * p.rows * p.panels;
-  const int64_t size = g.kernel_height * g.kernel_width * channels * g.filters * bytes;
   const int64_t outputs = g.batch * g.out_height * g.out_width;
   // An even number, lest threads share the pixels of one; one where adding the parts would cost more than that saves.
   const int64_t pairs = clip(kSplitBytes / (2 * size), outputs >= kOutputs, kMost / 2);
