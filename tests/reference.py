@@ -247,9 +247,7 @@ def decayed(p, learning_rate, weight_decay):
     return f64(p) - learning_rate * (weight_decay or 0.0) * f64(p)
 
 
-def sgd(
-    p, g, *, learning_rate=0.01, momentum=0.0, nesterov=False, velocity=None, weight_decay=0.0
-):
+def sgd(p, g, *, learning_rate=0.01, momentum=0.0, nesterov=False, velocity=None, weight_decay=0.0):
     p, g = decayed(p, learning_rate, weight_decay), f64(g)
     v = momentum * (np.zeros_like(p) if velocity is None else f64(velocity)) - learning_rate * g
     return p + (momentum * v - learning_rate * g if nesterov else v), v

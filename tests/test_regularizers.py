@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cases import DTYPES
+from nets import draw
 from ranvier import Input, Model, Sequential, layers, optimizers, regularizers
 
 KINDS = {
@@ -18,10 +19,6 @@ KINDS = {
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 RTOL = {np.float32: 1e-5, np.float64: 1e-12}
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(0, 1, shape)
 
 
 def penalty(kind, a):

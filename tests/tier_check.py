@@ -234,6 +234,8 @@ def check_augment(r, dtype):
         moves = _core.draw_moves(key, move, 9, (11, 9), (5, 4), (-0.3, 0.4, -0.1, 0.2), False)
         digest.update(moves.numpy())
     digest.update(_core.draw_uniform(key, (9,), dtype, -1.0, 3.0).numpy())
+
+
 def check_norm(r, dtype):
     for shape in ((7, 3), (33, 17), (4, 6, 5, 33), (64, 1), (9, 40, 40, 24)):  # the last: threads
         x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
