@@ -100,6 +100,7 @@ TIER_CONV_CASES = (
     ((2, 33, 31, 19), (3, 3, 19, 37), {"padding": "same"}),  # split among threads
     ((1, 10, 6, 66), (3, 3, 66, 70), {"padding": ((1, 2), (2, 0))}),
     ((9, 13, 11, 9), (3, 3, 9, 40), {"padding": "same"}),
+    ((3, 13, 10, 19), (5, 5, 19, 37), {"padding": "same"}),
 )
 TIER_POOL_CASES = (
     ((2, 7, 9, 33), 2, None, "same"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ranvier._core import Buffer
 from test_tiers import CHECK, run
 
 f32, f64 = DTYPES
+both_kernels = pytest.mark.parametrize("taps", [3, 5])
 
 
 @pytest.fixture
@@ -22,11 +24,11 @@ def always():
     _core.set_winograd("always")  # conftest.py takes it back
 
 
-def draw(x_shape, filters, dtype, padding, seed=0):
+def draw(x_shape, filters, dtype, padding, seed=0, taps=3):
     r = np.random.default_rng([seed, *x_shape, filters])
     channels = x_shape[-1]
     x = afloat(r.normal(size=x_shape).astype(dtype))
-    w = r.normal(0, 1 / np.sqrt(9 * channels), (3, 3, channels, filters))
+    w = r.normal(0, 1 / taps / np.sqrt(channels), (taps, taps, channels, filters))
     b = afloat(r.normal(size=filters).astype(dtype))
     shape = reference.conv2d(np.zeros(x_shape), w, padding=padding).shape
     return x, afloat(w.astype(dtype)), b, afloat(r.normal(size=shape).astype(dtype))
@@ -35,13 +37,14 @@ def draw(x_shape, filters, dtype, padding, seed=0):
 def check(x, w, b, dy, dtype, **options):
     """Forward and backward, within the error that a sum of all the products may have."""
     y = ops.conv2d(x, w, b, **options)
-    channels, filters = w.shape[2:]
-    pixels = dy.size // filters
+    filters = w.shape[3]
+    kernel = w.size // filters
+    pixels = max(dy.size // filters, 36)  # of few, dw is a sum of a tile's products all the same
     expected = reference.conv2d(x, w, b, **options)
-    assert_close(y, expected, "product", dtype=dtype, terms=9 * channels)
+    assert_close(y, expected, "product", dtype=dtype, terms=kernel)
     got = ops.conv2d_backward(dy, x, y, w, b, **options)
     expected = reference.conv2d_backward(dy, x, y, w, b, **options)
-    for g, e, terms in zip(got, expected, (9 * filters, pixels, pixels), strict=True):
+    for g, e, terms in zip(got, expected, (w[:, :, 0].size, pixels, pixels), strict=True):
         if e is not None:
             assert_close(g, e, "product", dtype=dtype, terms=terms)
 
@@ -49,65 +52,74 @@ def check(x, w, b, dy, dtype, **options):
 PADDINGS = ("valid", "same", ((2, 2), (2, 2)), ((0, 1), (2, 0)), ((3, 5), (4, 3)))
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 3, 17, 32, 33, 70])
-def test_channels_and_filters(always, channels, dtype):
+def test_channels_and_filters(always, channels, dtype, taps):
     for filters in (1, 3, 17, 32, 33, 70):
-        x, w, b, dy = draw((1, 5, 6, channels), filters, dtype, "same")
+        x, w, b, dy = draw((1, 5, 6, channels), filters, dtype, "same", taps=taps)
         check(x, w, b, dy, dtype, padding="same", activation="relu")
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
-def test_sizes_and_paddings(always, padding, dtype):
+def test_sizes_and_paddings(always, padding, dtype, taps):
     """Every remainder of tiles of 4x4, borders on every side, and images smaller than a patch."""
-    for seed, size in enumerate([(3, 3), (4, 5), (6, 3), (7, 8), (9, 4), (10, 14), (13, 11)]):
-        x, w, b, dy = draw((2, *size, 5), 4, dtype, padding, seed)
+    sizes = [(3, 3), (4, 5), (6, 3), (7, 8), (9, 4), (10, 14), (13, 11)]
+    for seed, (height, width) in enumerate(sizes):
+        more = taps - 3  # as many outputs of either kernel
+        x, w, b, dy = draw((2, height + more, width + more, 5), 4, dtype, padding, seed, taps)
         check(x, w, b, dy, dtype, padding=padding)
         check(x, w, None, dy, dtype, padding=padding, activation="tanh")
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("height", range(1, 9))
-def test_each_kind_of_tile(always, height, dtype):
+def test_each_kind_of_tile(always, height, dtype, taps):
     """Whole ones, those of two or one outputs at the right, at the bottom, and at the corner."""
     for width in range(1, 10):
-        x, w, b, dy = draw((2, height, width, 3), 5, dtype, "same")
+        x, w, b, dy = draw((2, height, width, 3), 5, dtype, "same", taps=taps)
         check(x, w, b, dy, dtype, padding="same", activation="relu")
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [(3, 51, 40), (3, 50, 41), (40, 10, 9), (200, 2, 2)], ids=str)
-def test_many_tiles(always, size, dtype):
+def test_many_tiles(always, size, dtype, taps):
     """Groups of one kind of tiles and of several; runs of them with sums of their own."""
-    x, w, b, dy = draw((*size, 19), 35, dtype, "same")
+    x, w, b, dy = draw((*size, 19), 35, dtype, "same", taps=taps)
     check(x, w, b, dy, dtype, padding="same", activation="relu")
 
 
+@both_kernels
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-def test_activations(always, activation):
-    x, w, b, dy = draw((2, 6, 9, 8), 21, f32, "valid")
+def test_activations(always, activation, taps):
+    x, w, b, dy = draw((2, 6, 9, 8), 21, f32, "valid", taps=taps)
     check(x, w, b, dy, f32, activation=activation)
 
 
-def test_large_results_go_around_the_caches(always):
+@both_kernels
+def test_large_results_go_around_the_caches(always, taps):
     """From 16 MB on, where a line of the cache is a vector."""
-    x, w, b, dy = draw((1, 363, 362, 2), 32, f32, "valid")
+    x, w, b, dy = draw((1, 365, 364, 2), 32, f32, "valid", taps=taps)
     b, dy = np.maximum(b, 0), np.sign(dy)  # neither much nor little of it through relu
     expected = reference.conv2d(x, w, b, activation="relu")
     sea = np.full(expected.size + 64, 77, f32)
     start = -sea.ctypes.data // 4 % 16 + 16  # at a multiple of 64 bytes
     out = sea[start : start + expected.size].reshape(expected.shape)
     ops.conv2d(x, w, b, activation="relu", out=out)
-    assert_close(out, expected, "product", dtype=f32, terms=18)
+    assert_close(out, expected, "product", dtype=f32, terms=w[..., 0].size)
     other = ops.conv2d(x, w, b, activation="relu", out=Output(expected.shape, f32).array)
     np.testing.assert_array_equal(out, other)  # that one is not aligned
     assert set(sea[:start]) == set(sea[start + expected.size :]) == {77}
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_images(always, dtype):
-    x, w, b = np.zeros((0, 5, 5, 2), dtype), np.ones((3, 3, 2, 4), dtype), np.ones(4, dtype)
+def test_no_images(always, dtype, taps):
+    x, w, b = np.zeros((0, 5, 5, 2), dtype), np.ones((taps, taps, 2, 4), dtype), np.ones(4, dtype)
     y = ops.conv2d(x, w, b, padding="same")
     assert y.shape == (0, 5, 5, 4)
     dx, dw, db = ops.conv2d_backward(y, x, y, w, b, padding="same")
@@ -116,15 +128,16 @@ def test_no_images(always, dtype):
     np.testing.assert_array_equal(db, np.zeros(4))
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_transposed_convolution(always, dtype):
+def test_transposed_convolution(always, dtype, taps):
     r = np.random.default_rng(0)
     x = r.normal(size=(2, 7, 6, 9)).astype(dtype)
-    w, b = (r.normal(size=s).astype(dtype) for s in [(3, 3, 5, 9), 5])
+    w, b = (r.normal(size=s).astype(dtype) for s in [(taps, taps, 5, 9), 5])
     for padding in ("same", "valid"):
         expected = reference.conv2d_transpose(x, w, b, padding=padding, activation="elu")
         y = ops.conv2d_transpose(x, w, b, padding=padding, activation="elu")
-        assert_close(y, expected, "product", dtype=dtype, terms=81)
+        assert_close(y, expected, "product", dtype=dtype, terms=9 * taps**2)
         dy = r.normal(size=y.shape).astype(dtype)
         options = {"padding": padding, "activation": "elu"}
         got = ops.conv2d_transpose_backward(dy, x, y, w, b, **options)
@@ -136,17 +149,20 @@ def test_transposed_convolution(always, dtype):
 # ---- in a layer -------------------------------------------------------------------------------
 
 
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "gelu", "linear"])
 @pytest.mark.parametrize(
     ("x_shape", "filters"), [((2, 9, 11, 33), 5), ((2, 8, 8, 32), 7), ((1, 363, 362, 32), 2)]
 )
-def test_backward_goes_through_the_activation_below(always, x_shape, filters, activation, dtype):
+def test_backward_goes_through_the_activation_below(
+    always, x_shape, filters, activation, dtype, taps
+):
     """The same bits as one pass after the other; the last result goes around the caches."""
     large = np.prod(x_shape) > 1 << 20
     if large and (activation != "relu" or dtype != f32):
         return
-    x, w, _, dy = draw(x_shape, filters, dtype, "same")
+    x, w, _, dy = draw(x_shape, filters, dtype, "same", taps=taps)
     options = {"padding": "same"}
     below = ops.activation(Buffer.from_array(x), activation, alpha=0.3)
     f = below.numpy()
@@ -159,8 +175,9 @@ def test_backward_goes_through_the_activation_below(always, x_shape, filters, ac
         np.testing.assert_array_equal(dx.view(), expected)
 
 
-def test_transposed_backward_goes_through_the_activation_below(always):
-    x, w, _, dy = draw((2, 9, 11, 33), 33, f32, "same")
+@both_kernels
+def test_transposed_backward_goes_through_the_activation_below(always, taps):
+    x, w, _, dy = draw((2, 9, 11, 33), 33, f32, "same", taps=taps)
     below = ops.activation(Buffer.from_array(x), "relu")
     apart = ops.conv2d_transpose_backward(dy, below.numpy(), None, w, padding="same")[0]
     expected = ops.activation_backward(apart, x, below.numpy(), "relu")
@@ -175,7 +192,7 @@ def test_gradients_of_a_shared_layer(always, activation):
     """Kernel and bias gather the gradients of two calls, and their input those of two readers."""
     config.set_floatx("float64")
     shared = layers.Conv2D(5, 3, padding="same", activation=activation)
-    turned = layers.Conv2DTranspose(4, 3, padding="same", activation=activation)
+    turned = layers.Conv2DTranspose(4, 5, padding="same", activation=activation)
     x = ranvier.Input((6, 7, 3))
     first = layers.Conv2D(3, 3, padding="same", activation=activation)(x)
     h = layers.Add()([shared(first), shared(x)])
@@ -195,7 +212,7 @@ def test_a_net_trains_the_same_recorded_or_not(always, monkeypatch, trainable):
         ranvier.utils.set_random_seed(9)
         shared = layers.Conv2D(33, 3, padding="same", activation="relu")
         image = ranvier.Input((14, 14, 3))
-        first = layers.Conv2D(33, 3, activation="relu", trainable=trainable)
+        first = layers.Conv2D(33, 5, activation="relu", trainable=trainable)
         h = shared(layers.MaxPooling2D()(shared(first(image))))
         model = ranvier.Model(image, layers.Dense(4, "softmax")(layers.Flatten()(h)))
         model.compile("adam", "sparse_categorical_crossentropy")
@@ -215,8 +232,8 @@ def bits():
         ((9, 14, 14, 16), 32),
         ((1, 10, 9, 20), 200),
     ]:
-        for dtype in DTYPES:
-            x, w, b, dy = draw(x_shape, filters, dtype, "same")
+        for dtype, taps in itertools.product(DTYPES, (3, 5)):
+            x, w, b, dy = draw(x_shape, filters, dtype, "same", taps=taps)
             y = ops.conv2d(x, w, b, padding="same", activation="relu")
             for a in (y, *ops.conv2d_backward(dy, x, y, w, b, padding="same", activation="relu")):
                 digest.update(a)
@@ -265,20 +282,26 @@ def same_as(use, x, w, **options):
 
 
 @pytest.mark.parametrize(
-    ("x_shape", "filters", "runs"),
+    ("x_shape", "filters", "taps", "runs"),
     [
-        ((4, 28, 28, 32), 64, True),
-        ((8, 14, 14, 64), 128, True),
-        ((4, 28, 28, 16), 24, True),
-        ((4, 28, 28, 15), 64, False),  # thin
-        ((4, 28, 28, 64), 8, False),
-        ((8, 7, 7, 64), 64, True),
-        ((1, 5, 5, 64), 64, False),  # few tiles for a kernel
-        ((1, 7, 7, 512), 512, False),  # its transform is larger than the caches
+        ((4, 28, 28, 32), 64, 3, True),
+        ((8, 14, 14, 64), 128, 3, True),
+        ((4, 28, 28, 16), 24, 3, True),
+        ((4, 28, 28, 15), 64, 3, False),  # thin
+        ((4, 28, 28, 64), 8, 3, False),
+        ((8, 7, 7, 64), 64, 3, True),
+        ((1, 5, 5, 64), 64, 3, False),  # few tiles for a kernel
+        ((1, 7, 7, 512), 512, 3, False),  # its transform is larger than the caches
+        ((4, 28, 28, 32), 64, 5, True),
+        ((1, 14, 14, 64), 64, 5, True),
+        ((4, 28, 28, 15), 64, 5, False),
+        ((4, 28, 28, 64), 8, 5, False),
+        ((8, 5, 5, 48), 16, 5, False),  # half of what the tiles compute is not there
+        ((1, 7, 7, 512), 512, 5, False),
     ],
 )
-def test_where_it_pays(x_shape, filters, runs):
-    x, w, _, _ = draw(x_shape, filters, f32, "same")
+def test_where_it_pays(x_shape, filters, taps, runs):
+    x, w, _, _ = draw(x_shape, filters, f32, "same", taps=taps)
     assert same_as("always", x, w, padding="same") == runs
     assert same_as("never", x, w, padding="same") != runs
 
@@ -291,17 +314,25 @@ def test_never_in_float64_unless_asked():
 
 @pytest.mark.parametrize(
     ("kernel", "options"),
-    [((3, 3), {"strides": 2}), ((3, 3), {"dilation": 2}), ((3, 2), {}), ((5, 5), {})],
+    [
+        ((3, 3), {"strides": 2}),
+        ((5, 5), {"dilation": 2}),
+        ((3, 2), {}),
+        ((3, 5), {}),
+        ((4, 4), {}),
+        ((7, 7), {}),
+    ],
 )
-def test_only_plain_kernels_of_3x3(always, kernel, options):
+def test_only_plain_kernels_of_3x3_and_5x5(always, kernel, options):
     r = np.random.default_rng(0)
     x, w = r.normal(size=(1, 16, 16, 32)), r.normal(size=(*kernel, 32, 32))
     y = ops.conv2d(x, w, **options)
     assert_close(y, reference.conv2d(x, w, **options), "product", terms=w[..., 0].size)
 
 
-def test_set_precision():
-    x, w, _, _ = draw((4, 28, 28, 32), 64, f32, "same")
+@both_kernels
+def test_set_precision(taps):
+    x, w, _, _ = draw((4, 28, 28, 32), 64, f32, "same", taps=taps)
     assert ranvier.precision() == "fast"
     fast = ops.conv2d(x, w)
     ranvier.set_precision("highest")
@@ -332,8 +363,10 @@ def test_set_winograd_refuses():
 class Conv(layers.Layer):
     """Just enough of a layer to be recorded."""
 
+    kernel = (3, 3)
+
     def build(self, input_shape):
-        self.w = self.add_weight((3, 3, input_shape[-1], 32), name="w")
+        self.w = self.add_weight((*self.kernel, input_shape[-1], 32), name="w")
 
     def forward(self, x, *, training=False):
         y = ops.conv2d(x, self.w, padding="same")
@@ -378,8 +411,9 @@ def test_recorded_steps_follow_the_precision():
             np.testing.assert_array_equal(got, expected)
 
 
-def test_gradients_in_float64(always):
-    error = ranvier.check_gradients(
-        Conv(dtype="float64"), np.random.default_rng(0).normal(size=(2, 6, 5, 7))
-    )
+@both_kernels
+def test_gradients_in_float64(always, taps):
+    layer = Conv(dtype="float64")
+    layer.kernel = (taps, taps)
+    error = ranvier.check_gradients(layer, np.random.default_rng(0).normal(size=(2, 6, 5, 7)))
     assert max(error.values()) < 1e-6

@@ -86,7 +86,7 @@ def check_conv(r, dtype):
 
 
 def check_winograd(r, dtype):
-    """The convolutions of 3x3 again, by tiles wherever that is possible."""
+    """The convolutions of 3x3 and 5x5 again, by tiles wherever that is possible."""
     _core.set_winograd("always")
     check_conv(r, dtype)
     _core.set_winograd("auto")

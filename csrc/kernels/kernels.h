@@ -458,8 +458,8 @@ struct PartSumsArgs {
 
 // --- winograd --------------------------------------------------------------------------------------------------------
 
-// Convolutions with kernels of 3x3, strides and dilations of 1 and one group, by tiles of up to 4x4 outputs. What the
-// args need depends on the geometry:
+// Convolutions with kernels of 3x3 or 5x5, strides and dilations of 1 and one group, by tiles of up to 4x4 or of 2x2
+// outputs. What the args need depends on the geometry:
 struct WinogradPlan {
   int64_t points;                             // of all tiles: multiplications for a channel and a filter
   int64_t chunks, scratch;                    // of winograd; elements
@@ -471,8 +471,8 @@ struct WinogradPlan {
 // u = G w G^T for each channel and filter. Chunks: the plan's.
 struct WinogradKernelArgs {
   void* u;        // T (plan.kernel)
-  const void* w;  // T (3, 3, channels, filters), or (3, 3, filters, channels) if turned
-  int64_t channels, filters;
+  const void* w;  // T (taps, taps, channels, filters), or (taps, taps, filters, channels) if turned
+  int64_t taps, channels, filters;
   bool turned;  // w turned by 180 degrees and transposed: then y is the input's gradient
 };
 
@@ -504,7 +504,7 @@ struct WinogradGradientArgs {
 
 // dw = the kernel's gradient, or dw += it, and the bias's from the same parts. Chunks: the plan's.
 struct WinogradSumArgs {
-  void* dw;  // T (3, 3, channels, filters)
+  void* dw;  // T (taps, taps, channels, filters)
   void* db;  // T (filters) or null
   const void* parts;
   ConvGeometry g;

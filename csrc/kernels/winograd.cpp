@@ -1,13 +1,14 @@
-// Convolution with 3x3 kernels by Winograd's minimal filtering F(4x4, 3x3) (Winograd, Arithmetic Complexity of
-// Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016). A tile of 4x4 outputs
-// is a polynomial product evaluated at 6 points in both directions:
-//   y  = A^T [ (G w G^T) * (B^T x B) ] A         36 multiplications a tile, channel and filter instead of 144
+// Convolution with kernels of 3x3 and 5x5 by Winograd's minimal filtering F(4x4, 3x3) and F(2x2, 5x5) (Winograd,
+// Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
+// 2016). A tile of 4x4 or 2x2 outputs is a polynomial product evaluated at 6 points in both directions:
+//   y  = A^T [ (G w G^T) * (B^T x B) ] A         36 multiplications a tile, channel and filter instead of 144 or 100
 //   dw = G^T [ sum of (B^T x B) * (A dy A^T) ] G  the transposed map
 //   dx = y's formula with dy for x and w turned round and transposed
 // where x is a patch of 6x6. Summed over channels, the 36 products are 36 matrix products: of the patches of a group of
 // tiles, V (tiles, channels), by the transformed kernel, U (channels, filters). Nothing of a group leaves the caches.
 //
-// Tiles at an image's end that have no more than two outputs in a direction take but 4 of the points there.
+// With kernels of 3x3, tiles at an image's end that have no more than two outputs in a direction take but 4 of the
+// points there.
 #include "kernels/correlation.h"
 #include "kernels/gemm.h"
 #include "kernels/tier.h"
@@ -19,18 +20,19 @@ namespace {
 constexpr int64_t kTilesAhead = 2;  // whose patches are asked for
 template <class T>
 constexpr int64_t kLine = 64 / sizeof(T);  // of the cache
-constexpr int kOut = 4, kPoints = kLinePoints * kLinePoints;
+constexpr int kPoints = kLinePoints * kLinePoints;
 
 // --- tiles -----------------------------------------------------------------------------------------------------------
 
-// Along an axis, outputs are taken by fours, and a rest of one or two by F(2, 3). So there are four kinds of tiles: all
-// of a kind through the batch, then those of the next. In this order, the tiles that have a given point are neighbours.
+// Along an axis, outputs are taken by 7 - taps, with 6 points, and a rest of up to 5 - taps with 4. So there are four
+// kinds of tiles, but with 5 taps all are whole: all of a kind through the batch, then those of the next. In this
+// order, the tiles that have a given point are neighbours.
 enum Kind : int { kCorner, kRight, kWhole, kBottom };
 constexpr int kKinds = 4;
-RANVIER_INLINE bool tall(int kind) {  // four outputs down
+RANVIER_INLINE bool tall(int kind) {  // six points down
   return kind == kRight || kind == kWhole;
 }
-RANVIER_INLINE bool wide(int kind) {  // four outputs across
+RANVIER_INLINE bool wide(int kind) {  // six points across
   return kind == kWhole || kind == kBottom;
 }
 RANVIER_INLINE int64_t points_of(int kind) {
@@ -38,19 +40,22 @@ RANVIER_INLINE int64_t points_of(int kind) {
 }
 
 struct Tiles {
+  int64_t out;                            // outputs of a whole one in a direction
   int64_t starts[kKinds + 1];             // the first tile of each kind
   int64_t count, work;                    // tiles; points of all of them
   int64_t rows[kKinds], columns[kKinds];  // of the tiles of a kind in an image
 };
 RANVIER_INLINE Tiles tiles_of(const ConvGeometry& s) {
-  const auto fours = [](int64_t outputs) { return outputs / kOut + (outputs % kOut == 3); };
-  const auto twos = [](int64_t outputs) { return outputs % kOut == 1 || outputs % kOut == 2; };
   Tiles t;
+  t.out = 7 - s.kernel_height;
+  const int64_t out = t.out, most = 5 - s.kernel_height;
+  const auto whole = [=](int64_t outputs) { return outputs / out + (outputs % out > most); };
+  const auto rest = [=](int64_t outputs) { return outputs % out > 0 && outputs % out <= most; };
   t.count = t.work = 0;
   for (int kind = 0; kind < kKinds; ++kind) {
     t.starts[kind] = t.count;
-    t.rows[kind] = tall(kind) ? fours(s.out_height) : twos(s.out_height);
-    t.columns[kind] = wide(kind) ? fours(s.out_width) : twos(s.out_width);
+    t.rows[kind] = tall(kind) ? whole(s.out_height) : rest(s.out_height);
+    t.columns[kind] = wide(kind) ? whole(s.out_width) : rest(s.out_width);
     const int64_t tiles = s.batch * t.rows[kind] * t.columns[kind];
     t.count += tiles;
     t.work += tiles * points_of(kind);
@@ -89,8 +94,8 @@ RANVIER_INLINE void find_places(const Tiles& t, Range group, Place* places) {
     const int64_t i = tiles.begin - t.starts[kind], line = i / t.columns[kind];
     int64_t image = line / t.rows[kind], row = line - image * t.rows[kind], column = i - line * t.columns[kind];
     for (int64_t tile = tiles.begin; tile < tiles.end; ++tile) {
-      *places++ = {image, (tall(kind) ? row : t.rows[kWhole]) * kOut, (wide(kind) ? column : t.columns[kWhole]) * kOut,
-                   kind};
+      *places++ = {image, (tall(kind) ? row : t.rows[kWhole]) * t.out,
+                   (wide(kind) ? column : t.columns[kWhole]) * t.out, kind};
       if (++column < t.columns[kind]) continue;
       column = 0;
       if (++row < t.rows[kind]) continue;
@@ -115,6 +120,7 @@ struct Image {
   const T* data;  // (batch, height, width, channels)
   int64_t height, width, channels;
   int64_t up, left;  // from a tile's first output to its patch's first element
+  int64_t step;      // from tile to tile
 };
 
 // How a group's tiles lie in scratch: (36, tiles, columns).
@@ -136,27 +142,27 @@ __attribute__((noinline)) Vec<T> transform_patch(T* to, int64_t step, const T* f
       [=](int i, int j, Vec<T> v) __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, v); });
   return sum;
 }
-template <class T, template <int> class Line, bool sums>
+template <class T, class Whole, class Rest, bool sums>
 RANVIER_INLINE Vec<T> transform_patch_of(int kind, T* to, int64_t step, const T* from, int64_t row, int64_t column) {
   switch (kind) {
     case kCorner:
-      return transform_patch<T, Line<2>, Line<2>, sums>(to, step, from, row, column);
+      return transform_patch<T, Rest, Rest, sums>(to, step, from, row, column);
     case kRight:
-      return transform_patch<T, Line<4>, Line<2>, sums>(to, step, from, row, column);
+      return transform_patch<T, Whole, Rest, sums>(to, step, from, row, column);
     case kBottom:
-      return transform_patch<T, Line<2>, Line<4>, sums>(to, step, from, row, column);
+      return transform_patch<T, Rest, Whole, sums>(to, step, from, row, column);
     default:
-      return transform_patch<T, Line<4>, Line<4>, sums>(to, step, from, row, column);
+      return transform_patch<T, Whole, Whole, sums>(to, step, from, row, column);
   }
 }
 
 // Asks for what tile p's patch has and the tiles before it and above it have not.
 template <class T>
-RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t skip, int64_t first, int64_t columns) {
-  const int64_t i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
-  for (int64_t i = i0; i < i0 + kOut && i < x.height; ++i) {
+RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64_t first, int64_t columns) {
+  const int64_t skip = size - x.step, i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
+  for (int64_t i = i0; i < i0 + x.step && i < x.height; ++i) {
     const T* pixel = x.data + ((p.image * x.height + i) * x.width + j0) * x.channels + first;
-    for (int64_t j = 0; j < kOut; ++j, pixel += x.channels) {
+    for (int64_t j = 0; j < x.step; ++j, pixel += x.channels) {
       for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(pixel + c);
     }
   }
@@ -164,20 +170,20 @@ RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t skip, int64
 
 // to (36, tiles, columns) = the transformed patches of tiles at these places, channels [first, first + columns);
 // columns is a multiple of a vector. There are zeros around the image and in channels past the last. sums (columns) +=
-// all of x that is in the patches.
-template <class T, template <int> class Line, bool with_sums = false>
+// all of x that is in the patches. Whole is the transformation along a line of 6 points, Rest of 4.
+template <class T, class Whole, class Rest, bool with_sums = false>
 void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, int64_t count, int64_t first,
                      int64_t columns, T* sums = nullptr) {
-  constexpr int kMost = Line<4>::kFrom, kL = kLanes<T>;
+  constexpr int kMost = Whole::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
   alignas(64) T patch[kMost * kMost * kL];  // with its zeros
   const auto add = [=](int64_t c, Vec<T> sum) __attribute__((always_inline)) {
     if constexpr (with_sums) store(sums + c, load(sums + c) + sum);
   };
   for (int64_t tile = 0; tile < count; ++tile, to += at.row) {
-    if (tile + kTilesAhead < count) fetch(x, places[tile + kTilesAhead], kMost - kOut, first, columns);
+    if (tile + kTilesAhead < count) fetch(x, places[tile + kTilesAhead], kMost, first, columns);
     const Place& p = places[tile];
-    const int64_t down = tall(p.kind) ? kMost : Line<2>::kFrom, across = wide(p.kind) ? kMost : Line<2>::kFrom;
+    const int64_t down = tall(p.kind) ? kMost : Rest::kFrom, across = wide(p.kind) ? kMost : Rest::kFrom;
     const int64_t i = p.row - x.up, j = p.column - x.left;
     const Range rows = inside(i, down, x.height), cols = inside(j, across, x.width);
     const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + first;
@@ -188,7 +194,7 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
     for (int64_t c = 0; c < columns; c += kL) {
       const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
       if (inner && lanes == kL) {
-        add(c, transform_patch_of<T, Line, with_sums>(p.kind, to + c, at.step, from + c, row, column));
+        add(c, transform_patch_of<T, Whole, Rest, with_sums>(p.kind, to + c, at.step, from + c, row, column));
         continue;
       }
       for (int64_t k = rows.begin; k < rows.end; ++k) {
@@ -200,7 +206,7 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
           for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load_n(pixel + l * column, lanes));
         }
       }
-      add(c, transform_patch_of<T, Line, with_sums>(p.kind, to + c, at.step, patch, across * kL, kL));
+      add(c, transform_patch_of<T, Whole, Rest, with_sums>(p.kind, to + c, at.step, patch, across * kL, kL));
     }
   }
 }
@@ -341,26 +347,26 @@ __attribute__((noinline)) void write_outputs(const Outputs<T>& outputs, const T*
                                }
                              });
 }
-template <class T, bool slopes, bool around>
+template <class T, class Whole, class Rest, bool slopes, bool around>
 RANVIER_INLINE void write_outputs_of(int kind, const Outputs<T>& o, const T* m, int64_t step) {
   switch (kind) {
     case kCorner:
-      return write_outputs<T, OutputLine<2>, OutputLine<2>, slopes, around>(o, m, step);
+      return write_outputs<T, Rest, Rest, slopes, around>(o, m, step);
     case kRight:
-      return write_outputs<T, OutputLine<4>, OutputLine<2>, slopes, around>(o, m, step);
+      return write_outputs<T, Whole, Rest, slopes, around>(o, m, step);
     case kWhole:
-      return write_outputs<T, OutputLine<4>, OutputLine<4>, slopes, around>(o, m, step);
+      return write_outputs<T, Whole, Whole, slopes, around>(o, m, step);
     case kBottom:
-      return write_outputs<T, OutputLine<2>, OutputLine<4>, slopes, around>(o, m, step);
+      return write_outputs<T, Rest, Whole, slopes, around>(o, m, step);
   }
 }
 
 // y's columns [column, column + a panel) of one tile = f(A^T m A + bias)
-template <class T>
+template <class T, class Whole, class Rest>
 void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool past_caches) {
   constexpr int64_t kL = kLanes<T>;
   const ConvGeometry& s = a.g;
-  const int64_t down = tall(p.kind) ? kOut : 2, across = wide(p.kind) ? kOut : 2;
+  const int64_t down = tall(p.kind) ? Whole::kTo : Rest::kTo, across = wide(p.kind) ? Whole::kTo : Rest::kTo;
   const int64_t rows = s.out_height - p.row < down ? s.out_height - p.row : down;
   const int64_t columns = s.out_width - p.column < across ? s.out_width - p.column : across;
   const int64_t last = s.filters - column < kPanel<T> ? s.filters - column : kPanel<T>;
@@ -370,7 +376,7 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
   const bool slopes = a.through && a.through_activation == Activation::relu;
   const T* const kept = a.through ? static_cast<const T*>(a.through) + at : nullptr;
-  alignas(64) T edge[kOut * kOut * kL];
+  alignas(64) T edge[Whole::kTo * Whole::kTo * kL];
   Outputs<T> o;
   o.floor = splat<T>(a.activation == Activation::relu ? T(0) : -T(INFINITY));
   for (int64_t f = 0; f < last; f += kL) {
@@ -382,18 +388,18 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
       o.row = line;
       o.column = s.filters;
       if (slopes) {
-        past_caches ? write_outputs_of<T, true, true>(p.kind, o, m + f, step)
-                    : write_outputs_of<T, true, false>(p.kind, o, m + f, step);
+        past_caches ? write_outputs_of<T, Whole, Rest, true, true>(p.kind, o, m + f, step)
+                    : write_outputs_of<T, Whole, Rest, true, false>(p.kind, o, m + f, step);
       } else {
-        past_caches ? write_outputs_of<T, false, true>(p.kind, o, m + f, step)
-                    : write_outputs_of<T, false, false>(p.kind, o, m + f, step);
+        past_caches ? write_outputs_of<T, Whole, Rest, false, true>(p.kind, o, m + f, step)
+                    : write_outputs_of<T, Whole, Rest, false, false>(p.kind, o, m + f, step);
       }
       continue;
     }
     o.y = edge;
     o.row = across * kL;
     o.column = kL;
-    write_outputs_of<T, false, false>(p.kind, o, m + f, step);
+    write_outputs_of<T, Whole, Rest, false, false>(p.kind, o, m + f, step);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j) {
         const int64_t pixel = i * line + j * s.filters + f;
@@ -428,13 +434,13 @@ RANVIER_INLINE void ask_to_write(const void* p) {
 
 // Asks for what will be written of these tiles, a panel of it, and for the outputs it goes through.
 template <class T>
-RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t column,
+RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t out, int64_t column,
                           bool past_caches) {
   const ConvGeometry& s = a.g;
   const T* y = static_cast<const T*>(a.y);
   const T* kept = static_cast<const T*>(a.through);
   for (const Place* p = begin; p < end; ++p) {
-    const int64_t columns = wide(p->kind) ? kOut : 2, last = p->row + (tall(p->kind) ? kOut : 2);
+    const int64_t columns = wide(p->kind) ? out : 2, last = p->row + (tall(p->kind) ? out : 2);
     for (int64_t i = p->row; i < last && i < s.out_height; ++i) {
       int64_t at = ((p->image * s.out_height + i) * s.out_width + p->column) * s.filters + column;
       for (int64_t j = 0; j < columns; ++j, at += s.filters) {
@@ -453,11 +459,13 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const Tiles tiles = tiles_of(s);
   const Groups groups = groups_of(tiles, s.filters);
   const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
-  const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left};
+  const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left, tiles.out};
   // Only this call has chunk `begin`: its scratch serves all.
   T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
   T* m = v + kPoints * at_v.step;
   const bool past_caches = streams<T>(a);
+  const auto write = s.kernel_height == 5 ? write_tile<T, OutputLine<2, 5>, OutputLine<2, 5>>
+                                          : write_tile<T, OutputLine<4, 3>, OutputLine<2, 3>>;
   Place places[kGroupMost];
   Product products[kPoints];
   const int64_t parts = groups.groups * groups.parts, panels = chunks_of(s.filters, kPanel<T>);
@@ -471,7 +479,7 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
       group = {cut(tiles, g, groups.groups), cut(tiles, g + 1, groups.groups)};
       find_places(tiles, group, places);
       n = products_of(tiles, group, products);
-      transform_tiles<T, PatchLine>(v, at_v, x, places, group.size(), 0, at_v.row);
+      transform_tiles<T, PatchLine<6>, PatchLine<4>>(v, at_v, x, places, group.size(), 0, at_v.row);
     }
     const int64_t count = group.size(), share = chunks_of(count, n);
     const Range own = part(panels, i - g * groups.parts, groups.parts);
@@ -480,10 +488,10 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
       multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + panel * u_panel, products, n, s.channels,
                [&](int k) __attribute__((always_inline)) {
                  const int64_t from = k * share, to = from + share < count ? from + share : count;
-                 claim<T>(a, places + from, places + to, column, past_caches);
+                 claim<T>(a, places + from, places + to, tiles.out, column, past_caches);
                });
       for (int64_t t = 0; t < count; ++t) {
-        write_tile(a, places[t], column, m + t * at_m.row, at_m.step, past_caches);
+        write(a, places[t], column, m + t * at_m.row, at_m.step, past_caches);
       }
     }
   }
@@ -515,6 +523,7 @@ RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   if (b.runs > most) b.runs = most;
   if (b.runs > 1) b.runs += b.runs % 2;
   if (b.runs < 1) b.runs = 1;
+  if (b.runs * blocks == 1 && tiles.work > kGradientGroup * kPoints) b.runs = 2;
   b.chunks = blocks * b.runs;
   const int64_t run = most_tiles(tiles, b.runs);
   b.group = run < kGradientGroup ? run : kGradientGroup;
@@ -553,11 +562,16 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   const ConvGeometry& g = a.g;
   const Tiles tiles = tiles_of(g);
   const GradientBlocks b = gradient_blocks<T>(g);
-  const Image<T> x = {static_cast<const T*>(a.x), g.height, g.width, g.channels, g.pad_top, g.pad_left};
-  const Image<T> dy = {static_cast<const T*>(a.dy), g.out_height, g.out_width, g.filters, 0, 0};
+  const Image<T> x = {static_cast<const T*>(a.x), g.height, g.width, g.channels, g.pad_top, g.pad_left, tiles.out};
+  const Image<T> dy = {static_cast<const T*>(a.dy), g.out_height, g.out_width, g.filters, 0, 0, tiles.out};
   T* v = static_cast<T*>(a.scratch) + begin * b.scratch;  // only this call has chunk `begin`
   T* d = v + kPoints * b.at_x.step;
   const int64_t point = g.channels * kPanel<T>, sums_of_run = b.panels * kPoints * point;
+  const bool five = g.kernel_height == 5;
+  const auto transform_dy = five ? transform_tiles<T, GradientLine<2, 5>, GradientLine<2, 5>>
+                                 : transform_tiles<T, GradientLine<4, 3>, GradientLine<2, 3>>;
+  const auto transform_and_sum_dy = five ? transform_tiles<T, GradientLine<2, 5>, GradientLine<2, 5>, true>
+                                         : transform_tiles<T, GradientLine<4, 3>, GradientLine<2, 3>, true>;
   Place places[kGradientGroup];
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t run = chunk / (b.across * b.channels), block = chunk - run * b.across * b.channels;
@@ -576,11 +590,10 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
     for (int64_t i = 0; i < groups; ++i) {
       const Range group = {first + count * i / groups, first + count * (i + 1) / groups};
       find_places(tiles, group, places);
-      transform_tiles<T, PatchLine>(v, b.at_x, x, places, group.size(), c0, whole_vectors<T>(c1 - c0));
-      const auto transform_dy = sums ? transform_tiles<T, GradientLine, true> : transform_tiles<T, GradientLine>;
+      transform_tiles<T, PatchLine<6>, PatchLine<4>>(v, b.at_x, x, places, group.size(), c0, whole_vectors<T>(c1 - c0));
       for (int64_t panel = panel_0; panel < panel_1; ++panel) {
-        transform_dy(d, b.at_dy, dy, places, group.size(), panel * kPanel<T>, kPanel<T>,
-                     sums ? sums + (panel - panel_0) * kPanel<T> : nullptr);
+        (sums ? transform_and_sum_dy : transform_dy)(d, b.at_dy, dy, places, group.size(), panel * kPanel<T>, kPanel<T>,
+                                                     sums ? sums + (panel - panel_0) * kPanel<T> : nullptr);
         for (int k = 0; k < kPoints; ++k) {
           const Range with = tiles_with(tiles, k, group);
           if (i > 0 && with.size() == 0) continue;
@@ -595,8 +608,8 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
 // dw (+)= G^T (the sum of the parts) G, and db (+)= the sum of its parts. Chunks: kSumChannels channels of a panel:
 // they lie side by side.
 constexpr int64_t kSumChannels = 8;
-template <class T>
-void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
+template <class T, int taps>
+void winograd_sum_of(const WinogradSumArgs& a, int64_t begin, int64_t end) {
   const ConvGeometry& g = a.g;
   const GradientBlocks b = gradient_blocks<T>(g);
   const int64_t point = g.channels * kPanel<T>, part = b.panels * kPoints * point, tap = g.channels * g.filters;
@@ -628,16 +641,21 @@ void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
       T* to = static_cast<T*>(a.dw) + (first + c) * g.filters + filter;
       for_lanes<T>(0, filters, [&](int64_t f, int64_t lanes) __attribute__((always_inline)) {
         const T* from = sums + c * kPanel<T> + f;
-        both_ways<T, KernelGradientLine, KernelGradientLine>(
+        both_ways<T, KernelGradientLine<taps>, KernelGradientLine<taps>>(
             [=](int i, int j) __attribute__((always_inline)) { return load(from + (i * kLinePoints + j) * step); },
             [=](int i, int j, Vec<T> v) __attribute__((always_inline)) {
-              T* at = to + (3 * i + j) * tap + f;
+              T* at = to + (taps * i + j) * tap + f;
               if (a.add_dw) v += load_lanes(at, lanes);
               store_lanes(at, v, lanes);
             });
       });
     }
   }
+}
+
+template <class T>
+void winograd_sum(const WinogradSumArgs& a, int64_t begin, int64_t end) {
+  a.g.kernel_height == 5 ? winograd_sum_of<T, 5>(a, begin, end) : winograd_sum_of<T, 3>(a, begin, end);
 }
 
 // --- what they need --------------------------------------------------------------------------------------------------
@@ -663,9 +681,9 @@ WinogradPlan winograd_plan(const ConvGeometry& g) {
 // --- the kernel ------------------------------------------------------------------------------------------------------
 
 // u (panels, 36, channels, panel). Chunks: a vector's width of channels of a panel.
-template <class T>
-void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
-  constexpr int64_t kL = kLanes<T>;
+template <class T, int taps>
+void winograd_kernel_of(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
+  constexpr int64_t kL = kLanes<T>, kTaps = taps * taps;
   const int64_t blocks = chunks_of(a.channels, kL);
   const T* w = static_cast<const T*>(a.w);
   const int64_t tap = a.channels * a.filters, step = kernel_step<T>(a.channels);
@@ -675,31 +693,37 @@ void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
     for (int64_t v = 0; v < 2; ++v) {
       const int64_t filter = panel * kPanel<T> + v * kL, left = a.filters - filter;
       const int64_t filters = left < kL ? (left < 0 ? 0 : left) : kL;
-      Vec<T> taps[9][kL];  // of a channel, for a vector of filters
-      for (int64_t k = 0; k < 9; ++k) {
+      Vec<T> kernel[kTaps][kL];  // of a channel, for a vector of filters
+      for (int64_t k = 0; k < kTaps; ++k) {
         if (!a.turned) {
           for (int64_t c = 0; c < channels; ++c) {
-            taps[k][c] = load_n(w + k * tap + (channel + c) * a.filters + filter, filters);
+            kernel[k][c] = load_n(w + k * tap + (channel + c) * a.filters + filter, filters);
           }
           continue;
         }
-        Vec<T> square[kL];  // w is (3, 3, filters, channels) and the last tap the first
+        Vec<T> square[kL];  // w is (taps, taps, filters, channels) and the last tap the first
 #pragma GCC unroll 16
         for (int64_t f = 0; f < kL; ++f) {
-          square[f] = load_n(w + (8 - k) * tap + (filter + f) * a.channels + channel, f < filters ? channels : 0);
+          square[f] =
+              load_n(w + (kTaps - 1 - k) * tap + (filter + f) * a.channels + channel, f < filters ? channels : 0);
         }
         transpose_square<T>(square);
-        for (int64_t c = 0; c < kL; ++c) taps[k][c] = square[c];
+        for (int64_t c = 0; c < kL; ++c) kernel[k][c] = square[c];
       }
       T* to = static_cast<T*>(a.u) + panel * kPoints * step + channel * kPanel<T> + v * kL;
       for (int64_t c = 0; c < channels; ++c, to += kPanel<T>) {
-        both_ways<T, KernelLine, KernelLine>(
-            [&](int i, int j) __attribute__((always_inline)) { return taps[3 * i + j][c]; },
+        both_ways<T, KernelLine<taps>, KernelLine<taps>>(
+            [&](int i, int j) __attribute__((always_inline)) { return kernel[taps * i + j][c]; },
             [=](int i, int j, Vec<T> x)
                 __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, x); });
       }
     }
   }
+}
+
+template <class T>
+void winograd_kernel(const WinogradKernelArgs& a, int64_t begin, int64_t end) {
+  a.taps == 5 ? winograd_kernel_of<T, 5>(a, begin, end) : winograd_kernel_of<T, 3>(a, begin, end);
 }
 
 }  // namespace

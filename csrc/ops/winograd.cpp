@@ -23,13 +23,13 @@ const WinogradPlan plan_of(const Tensor& like, const ConvGeometry& g) {
 double tile_cost(const Tensor& like, const ConvGeometry& g) {
   const double tiles = static_cast<double>(plan_of(like, g).points) / 36;
   return (like.dtype == DType::f64 ? 2 : 1) * tiles *
-         (4 * static_cast<double>(g.channels + g.filters) + 0.25 * elements(g.channels, g.filters));
+         (4 * static_cast<double>(g.channels + g.filters) + 0.27 * elements(g.channels, g.filters));
 }
-// For the transformation of the kernel, or half of that of its gradient: 36 values for 9, which at some size no cache
-// holds any more.
+// For the transformation of the kernel: 36 values, which at some size no cache holds any more, for 9 or 25.
 double kernel_cost(const Tensor& like, const ConvGeometry& g) {
-  const double values = 36 * elements(g.channels, g.filters), cached = (16 << 20) / bytes_of(like.dtype);
-  return (like.dtype == DType::f64 ? 2 : 1) * (values > cached ? 4 : 1) * values / 18;
+  const double kernels = elements(g.channels, g.filters), taps = elements(g.kernel_height, g.kernel_width);
+  const double cached = (16 << 20) / bytes_of(like.dtype);
+  return (like.dtype == DType::f64 ? 2 : 1) * (36 * kernels > cached ? 4 : 1) * 0.08 * (36 + taps) * kernels;
 }
 
 // The convolution of which dx is the result.
@@ -41,8 +41,8 @@ ConvGeometry turned(const ConvGeometry& g) {
   t.out_height = g.height;
   t.out_width = g.width;
   t.filters = g.channels;
-  t.pad_top = 2 - g.pad_top;
-  t.pad_left = 2 - g.pad_left;
+  t.pad_top = g.kernel_height - 1 - g.pad_top;
+  t.pad_left = g.kernel_width - 1 - g.pad_left;
   return t;
 }
 
@@ -51,8 +51,8 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
   const KernelTable& k = engine::kernels();
   const WinogradPlan plan = plan_of(x, g);
   const Tensor u = scratch(x.dtype, {plan.kernel}), own = scratch(x.dtype, {plan.scratch});
-  run(k.winograd_kernel, x.dtype, WinogradKernelArgs{u.data, w.data, g.channels, g.filters, turn}, plan.kernel_chunks,
-      kernel_cost(x, g), {writes(u), reads(w)});
+  run(k.winograd_kernel, x.dtype, WinogradKernelArgs{u.data, w.data, g.kernel_height, g.channels, g.filters, turn},
+      plan.kernel_chunks, kernel_cost(x, g), {writes(u), reads(w)});
   WinogradArgs args{y.data, x.data, u.data, b ? b.data : nullptr, own.data, g, f, alpha};
   if (goes_through(below, y)) {
     args.through = below.data;
@@ -64,17 +64,19 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
 }
 
 // Whether to go by tiles, with work as of so many transformations of the kernel beside that of the tiles. The direct
-// way takes a nanosecond for 16 products of a pixel, a channel and a filter. These costs are fitted to both ways' times
-// of 800 shapes: 1 to 32 images of 4x4 to 112x112, 16 to 512 channels and filters. Beside the faster of both, the
-// choice loses 1 % on average on one thread, 1 to 3 % on two, and at worst 48 % of 8 and 87 % of 13 microseconds.
+// way takes a nanosecond for 144 products, and time for each weight. These costs are fitted to both ways' times of 900
+// shapes for each size of kernel: 1 to 32 images of 4x4 to 112x112, 16 to 512 channels and filters. Beside the faster
+// of both, the choice loses on average 1 % with kernels of 3x3 and 3 % with 5x5, for their gradients 3 to 5 %.
 bool pays(const Tensor& like, const ConvGeometry& g, double kernels) {
   const Use wanted = use.load(std::memory_order_relaxed);
   if (wanted == Use::never) return false;
-  const bool can = g.kernel_height == 3 && g.kernel_width == 3 && g.stride_height == 1 && g.stride_width == 1 &&
-                   g.dilation_height == 1 && g.dilation_width == 1 && g.groups == 1;
+  const bool can = (g.kernel_height == 3 || g.kernel_height == 5) && g.kernel_width == g.kernel_height &&
+                   g.stride_height == 1 && g.stride_width == 1 && g.dilation_height == 1 && g.dilation_width == 1 &&
+                   g.groups == 1;
   if (!can || wanted == Use::always) return can;
   constexpr int64_t kThin = 16;
-  const double direct = elements(g.batch, g.out_height * g.out_width) * elements(g.channels, g.filters) / 16;
+  const double weights = elements(g.kernel_height, g.kernel_width) * elements(g.channels, g.filters);
+  const double direct = weights * (elements(g.batch, g.out_height * g.out_width) / 144 + 0.25);
   return like.dtype == DType::f32 && g.channels >= kThin && g.filters >= kThin &&
          tile_cost(like, g) + kernels * kernel_cost(like, g) < direct;
 }
@@ -85,7 +87,7 @@ bool winograd_pays(const Tensor& like, const ConvGeometry& g) {
   return pays(like, g, 1);
 }
 bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g) {
-  return pays(like, g, 2);
+  return pays(like, g, 2.5);
 }
 
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,

@@ -46,17 +46,23 @@ def precision() -> str:
 def set_precision(value: str) -> None:
     """Choose between speed and the last digit, for everything computed from now on.
 
-    It concerns float32 convolutions with kernels of 3x3, no strides and at least 16 channels and
-    filters, and their gradients. With "fast" these go by Winograd's F(4x4, 3x3), with a quarter of
-    the multiplications, where that is faster; float64 never does.
+    It concerns float32 convolutions with kernels of 3x3 and 5x5, no strides and at least 16
+    channels and filters, and their gradients. With "fast" these go by Winograd's F(4x4, 3x3) and
+    F(2x2, 5x5), with 25 and 36 % of the multiplications, where that is faster; float64 never does.
 
-    The errors against float64, in units of the result's standard deviation, measured on layers that
-    map 224x224x32 to 64, 112x112x64 to 128 and 56x56x128 to 256 channels (normal inputs, Glorot's
-    kernels): forward, "fast" has a mean error of 4e-7, 6e-7 and 7e-7 and a largest one of 7e-6 to
-    1.2e-5, "highest" of 2e-7, 3e-7 and 4e-7 and 4e-6 to 7e-6. Of the input's gradient, those of
-    "fast" are 6e-7, 7e-7 and 1.0e-6, and 1.1e-5 to 1.8e-5, those of "highest" 3e-7, 4e-7 and 6e-7,
-    and 5e-6 to 9e-6. Of the kernel's, a sum over all pixels, both have about 1e-6, and 7e-6 to
-    1.2e-5.
+    The errors against float64, in units of the result's standard deviation, measured on layers of
+    3x3 that map 224x224x32 to 64, 112x112x64 to 128 and 56x56x128 to 256 channels (normal inputs,
+    Glorot's kernels): forward, "fast" has a mean error of 4e-7, 6e-7 and 7e-7 and a largest one of
+    7e-6 to 1.2e-5, "highest" of 2e-7, 3e-7 and 4e-7 and 4e-6 to 7e-6. Of the input's gradient,
+    those of "fast" are 6e-7, 7e-7 and 1.0e-6, and 1.1e-5 to 1.8e-5, those of "highest" 3e-7, 4e-7
+    and 6e-7, and 5e-6 to 9e-6. Of the kernel's, a sum over all pixels, both have about 1e-6, and
+    7e-6 to 1.2e-5.
+
+    And on layers of 5x5 that map 28x28x32 to 64, 56x56x64 to 128 and 28x28x128 to 256 channels:
+    forward, "fast" 5e-7, 7e-7 and 9e-7, and 5e-6 to 9e-6, "highest" 3e-7, 5e-7 and 7e-7, and 6e-6
+    to 1.5e-5. Of the input's gradient, "fast" 7e-7, 9e-7 and 1.3e-6, and 6e-6 to 1.3e-5, "highest"
+    5e-7, 7e-7 and 1.0e-6, and 7e-6 to 1.7e-5. Of the kernel's, "fast" 1.4e-6 to 1.9e-6, and 1.5e-5
+    to 4e-5, "highest" 7e-7 to 1.5e-6, and 7e-6 to 1.6e-5.
 
     Args:
         value: "fast" (the default), or "highest": every product as the formula has it.
