@@ -58,6 +58,12 @@ RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   return g.m == 1 ? kWideVectors : 4;
 }
 
+// Whether B stays in the second level.
+template <class T>
+RANVIER_INLINE bool near(const MatmulArgs& g) {
+  return g.k * g.n * static_cast<int64_t>(sizeof(T)) <= 512 << 10;
+}
+
 // How C is cut: a chunk is a panel's columns of a group of tiles.
 struct Blocks {
   int64_t tiles, panels, groups;  // of C
@@ -72,12 +78,12 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
-  // Of a B that stays in the second level each tile reads all panels: so the optimizer's steps are on whole rows.
-  constexpr int64_t kNear = 512 << 10;
-  const bool near = g.update && g.k * g.n * static_cast<int64_t>(sizeof(T)) <= kNear;
   b.groups = b.tiles;
-  if (b.large && !near) {
-    b.groups = chunks_of(b.tiles, kBlockTiles<T>);
+  if (b.large) {
+    // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
+    // rows.
+    const int64_t of_band = g.update && near<T>(g) ? kBand / b.panels : kBlockTiles<T>;
+    b.groups = chunks_of(b.tiles, of_band < 1 ? 1 : of_band < kBlockTiles<T> ? of_band : kBlockTiles<T>);
     if (b.groups > 1) b.groups += b.groups % 2;  // even work for an even number of threads
   }
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
@@ -371,7 +377,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   };
   // A gradient that is complete with its tile is used up there and then, a large one when a band of tiles is.
   const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || g.k > kDepth;
-  constexpr int64_t kFar = 256;  // columns, beyond which B's rows lie too far apart to be read again and again
+  // B's rows lie too far apart to be read again and again, or are too many for the second level.
+  const bool far = g.n >= 256 || !near<T>(g);
   alignas(64) T gradient[kBand * kRows * kPanel<T>];
   alignas(64) T panel_copy[kDepth * kPanel<T>];
   Copy<T> copy;
@@ -398,7 +405,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
       panel_1 = fast_1;
     }
     const int64_t tiles = tile_1 - tile_0;
-    const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && g.n >= kFar;
+    const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && far;
     const int64_t run = blocks.large || keep_panel || g.transposed ? kDepth : g.k;  // others run over k at once
     T* const c_0 = static_cast<T*>(g.c) + batch * g.c_batch;
     const T* const b_0 = static_cast<const T*>(g.b) + batch * g.b_batch;
