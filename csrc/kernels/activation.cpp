@@ -7,7 +7,7 @@ namespace ranvier::RANVIER_TIER {
 namespace {
 
 // A result of this many bytes does not stay in a cache.
-constexpr int64_t kPastCaches = int64_t{32} << 20;
+constexpr int64_t kLarge = int64_t{32} << 20;
 
 // y = f(x) of the elements of chunks [begin, end)
 template <class T, class F>
@@ -15,8 +15,8 @@ RANVIER_INLINE void map_chunks(void* y_, const void* x_, int64_t n, int64_t begi
   const Range e = elements(begin, end, n);
   T* y = static_cast<T*>(y_) + e.begin;
   const T* x = static_cast<const T*>(x_) + e.begin;
-  if (n * static_cast<int64_t>(sizeof(T)) >= kPastCaches && y != x) {
-    map_lanes_past<T>(y, x, e.end - e.begin, f);
+  if (n * static_cast<int64_t>(sizeof(T)) >= kLarge && y != x) {
+    map_lanes_around<T>(y, x, e.end - e.begin, f);
   } else {
     map_lanes<T>(y, x, e.end - e.begin, f);
   }

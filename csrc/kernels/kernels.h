@@ -613,7 +613,7 @@ struct PoolBackwardArgs {
   const void* kept;   // the activation's outputs: of the largest y, as dy; for the mean x, as dx; not read if linear
   PoolGeometry g;
   bool wide;
-  bool past;              // no cache holds dx, whose pixels begin and end with cache lines
+  bool around;            // no cache holds dx, whose pixels begin and end with cache lines
   Activation activation;  // one whose derivative follows from its output
   double alpha;
 };

@@ -157,11 +157,11 @@ RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int
           }
         }
         const Vec<T> v = f == Activation::linear ? total : total * slope<T, f>(output, output, alpha);
-        a.past ? store_past(dx + pixel, v) : store_lanes(dx + pixel, v, k);
+        a.around ? stream(dx + pixel, v) : store_lanes(dx + pixel, v, k);
       });
     }
   }
-  if (a.past) finish_stores_past();
+  if (a.around) stream_end();
 }
 
 template <class T, Activation f>

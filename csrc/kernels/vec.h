@@ -143,18 +143,37 @@ RANVIER_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
 }
 #endif
 
-// A store around the caches, of what is not read again soon, to an address that is a multiple of the vector. Before
-// another thread may read what was stored: stream_end.
+// A store around the caches, to an address that is a multiple of the vector: a large result would only push out what is
+// needed sooner. Before another thread may read what was stored: stream_end.
+#if defined(__AVX512F__)
+RANVIER_INLINE void stream(float* p, Vec<float> v) {
+  _mm512_stream_ps(p, (__m512)v);
+}
+RANVIER_INLINE void stream(double* p, Vec<double> v) {
+  _mm512_stream_pd(p, (__m512d)v);
+}
+#elif defined(__AVX2__)
+RANVIER_INLINE void stream(float* p, Vec<float> v) {
+  _mm256_stream_ps(p, (__m256)v);
+}
+RANVIER_INLINE void stream(double* p, Vec<double> v) {
+  _mm256_stream_pd(p, (__m256d)v);
+}
+#elif defined(__x86_64__)
+RANVIER_INLINE void stream(float* p, Vec<float> v) {
+  _mm_stream_ps(p, (__m128)v);
+}
+RANVIER_INLINE void stream(double* p, Vec<double> v) {
+  _mm_stream_pd(p, (__m128d)v);
+}
+#else
 template <class T>
 RANVIER_INLINE void stream(T* p, Vec<T> v) {
-#if defined(__AVX512F__)
-  _mm512_stream_ps(reinterpret_cast<float*>(p), (__m512)v);
-#else
   store(p, v);
-#endif
 }
+#endif
 RANVIER_INLINE void stream_end() {
-#if defined(__AVX512F__)
+#if defined(__x86_64__)
   _mm_sfence();
 #endif
 }
@@ -479,40 +498,6 @@ RANVIER_INLINE void store_lanes(T* p, Vec<T> v, int64_t k) {
   }
 }
 
-// Writes past the caches, to an aligned place: a large result would only push out what is needed sooner.
-#if defined(__AVX512F__)
-RANVIER_INLINE void store_past(float* p, Vec<float> v) {
-  _mm512_stream_ps(p, (__m512)v);
-}
-RANVIER_INLINE void store_past(double* p, Vec<double> v) {
-  _mm512_stream_pd(p, (__m512d)v);
-}
-#elif defined(__AVX2__)
-RANVIER_INLINE void store_past(float* p, Vec<float> v) {
-  _mm256_stream_ps(p, (__m256)v);
-}
-RANVIER_INLINE void store_past(double* p, Vec<double> v) {
-  _mm256_stream_pd(p, (__m256d)v);
-}
-#elif defined(__x86_64__)
-RANVIER_INLINE void store_past(float* p, Vec<float> v) {
-  _mm_stream_ps(p, (__m128)v);
-}
-RANVIER_INLINE void store_past(double* p, Vec<double> v) {
-  _mm_stream_pd(p, (__m128d)v);
-}
-#else
-template <class T>
-RANVIER_INLINE void store_past(T* p, Vec<T> v) {
-  store(p, v);
-}
-#endif
-RANVIER_INLINE void finish_stores_past() {  // what was written past the caches is there for other threads
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
-}
-
 // y[0..n) = f(x[0..n)), with several vectors in flight: one alone waits for its own results. x may be y.
 template <class T, class F>
 RANVIER_INLINE void map_lanes(T* y, const T* x, int64_t n, F f) {
@@ -532,7 +517,7 @@ RANVIER_INLINE void map_lanes(T* y, const T* x, int64_t n, F f) {
 }
 // The same for a y that no cache holds, nor should.
 template <class T, class F>
-RANVIER_INLINE void map_lanes_past(T* y, const T* x, int64_t n, F f) {
+RANVIER_INLINE void map_lanes_around(T* y, const T* x, int64_t n, F f) {
   constexpr int kFlight = 4;
   constexpr int64_t kStep = kFlight * kLanes<T>;
   const auto some = [=](int64_t l, int64_t k)
@@ -546,10 +531,10 @@ RANVIER_INLINE void map_lanes_past(T* y, const T* x, int64_t n, F f) {
 #pragma GCC unroll 4
     for (int j = 0; j < kFlight; ++j) v[j] = f(load(x + i + j * kLanes<T>));
 #pragma GCC unroll 4
-    for (int j = 0; j < kFlight; ++j) store_past(y + i + j * kLanes<T>, v[j]);
+    for (int j = 0; j < kFlight; ++j) stream(y + i + j * kLanes<T>, v[j]);
   }
   for_lanes<T>(i, n, some);
-  finish_stores_past();
+  stream_end();
 }
 
 // The table's form of a typed kernel.

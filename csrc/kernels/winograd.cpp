@@ -308,14 +308,14 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, const Prod
 
 // Whether y goes around the caches: where it is too large for them, reading its lines before writing them would cost as
 // much again. A vector must be a line of the cache.
+constexpr bool kStreams = kVectorBytes == 64;
 template <class T>
 RANVIER_INLINE bool streams(const WinogradArgs& a) {
   constexpr int64_t kLarge = 16 << 20;
   const ConvGeometry& s = a.g;
   const int64_t pixel = s.filters * static_cast<int64_t>(sizeof(T));
-  return kVectorBytes == 64 && a.activation <= Activation::relu && a.through_activation <= Activation::relu &&
-         pixel % 64 == 0 && reinterpret_cast<uintptr_t>(a.y) % 64 == 0 &&
-         s.batch * s.out_height * s.out_width * pixel >= kLarge;
+  return kStreams && a.activation <= Activation::relu && a.through_activation <= Activation::relu && pixel % 64 == 0 &&
+         reinterpret_cast<uintptr_t>(a.y) % 64 == 0 && s.batch * s.out_height * s.out_width * pixel >= kLarge;
 }
 
 // What becomes of a tile's outputs: y = max(A^T m A + start, floor), times relu's slope at `kept`.
@@ -374,6 +374,7 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   const int64_t line = s.out_width * s.filters;
   T* const y = static_cast<T*>(a.y) + at;
   const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
+  const bool around = kStreams && past_caches;
   const bool slopes = a.through && a.through_activation == Activation::relu;
   const T* const kept = a.through ? static_cast<const T*>(a.through) + at : nullptr;
   alignas(64) T edge[Whole::kTo * Whole::kTo * kL];
@@ -388,11 +389,11 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
       o.row = line;
       o.column = s.filters;
       if (slopes) {
-        past_caches ? write_outputs_of<T, Whole, Rest, true, true>(p.kind, o, m + f, step)
-                    : write_outputs_of<T, Whole, Rest, true, false>(p.kind, o, m + f, step);
+        around ? write_outputs_of<T, Whole, Rest, true, true>(p.kind, o, m + f, step)
+               : write_outputs_of<T, Whole, Rest, true, false>(p.kind, o, m + f, step);
       } else {
-        past_caches ? write_outputs_of<T, Whole, Rest, false, true>(p.kind, o, m + f, step)
-                    : write_outputs_of<T, Whole, Rest, false, false>(p.kind, o, m + f, step);
+        around ? write_outputs_of<T, Whole, Rest, false, true>(p.kind, o, m + f, step)
+               : write_outputs_of<T, Whole, Rest, false, false>(p.kind, o, m + f, step);
       }
       continue;
     }

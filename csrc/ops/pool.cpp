@@ -130,8 +130,8 @@ py::object average_pool(py::handle x_, py::handle pool_size, py::handle strides,
   return y.object;
 }
 
-// Whether to write past the caches: see PoolBackwardArgs.
-bool goes_past(const Tensor& dx) {
+// Whether to write around the caches: see PoolBackwardArgs.
+bool goes_around(const Tensor& dx) {
   constexpr int64_t kLarge = 32 << 20, kLine = 64;
   const bool lines =
       dx.columns() * bytes_of(dx.dtype) % kLine == 0 && reinterpret_cast<uintptr_t>(dx.data) % kLine == 0;
@@ -160,7 +160,7 @@ py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, p
   const Tensor dx = result(out, o.x, o.x.shape, op);
   refuse_overlap(dx, dy, op, "dy");
   refuse_overlap(dx, where, op, "where");
-  PoolBackwardArgs args{dx.data, dy.data, where.data, nullptr, o.g, o.wide, goes_past(dx), Activation::linear, 0};
+  PoolBackwardArgs args{dx.data, dy.data, where.data, nullptr, o.g, o.wide, goes_around(dx), Activation::linear, 0};
   Tensor kept;
   if ((!where || y) && goes_through(o.x, dx)) {
     kept = where ? y : o.x;
