@@ -504,19 +504,27 @@ RANVIER_INLINE Range filters_of(const ConvGeometry& g, int64_t panel) {
   return {first, first + kPanel<T> < stop ? first + kPanel<T> : stop};
 }
 
-// sum += the rows of x, `step` apart
+// sum += the rows of x, `step` apart, a panel of columns
 template <class T>
 void add_rows(T* sum, const T* x, int64_t step, int64_t rows, int64_t columns) {
-  for_lanes<T>(0, columns, [=](int64_t c, int64_t k) __attribute__((always_inline)) {
-    Vec<T> total[4] = {load_lanes(sum + c, k)};  // chains of additions, as many as one takes cycles
-    const T* row = x + c;
-    int64_t r = 0;
-    for (; r + 4 <= rows; r += 4) {
-      for (int i = 0; i < 4; ++i, row += step) total[i] += load_lanes(row, k);
-    }
-    for (; r < rows; ++r, row += step) total[0] += load_lanes(row, k);
-    store_lanes(sum + c, (total[0] + total[1]) + (total[2] + total[3]), k);
-  });
+  constexpr int64_t kL = kLanes<T>;
+  constexpr int kChains = 4;  // of additions, as many as one takes cycles
+  const int64_t lanes[2] = {clip(columns, 0, kL), clip(columns - kL, 0, kL)};
+  Vec<T> total[kChains][2] = {};
+  const auto add = [&](Vec<T>* to) __attribute__((always_inline)) {
+    for (int v = 0; v < 2; ++v) to[v] += load_lanes(x + v * kL, lanes[v]);
+    x += step;
+  };
+  int64_t r = 0;
+  for (; r + kChains <= rows; r += kChains) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kChains; ++i) add(total[i]);
+  }
+  for (; r < rows; ++r) add(total[0]);
+  for (int v = 0; v < 2; ++v) {
+    const Vec<T> all = (total[0][v] + total[1][v]) + (total[2][v] + total[3][v]);
+    store_lanes(sum + v * kL, load_lanes(sum + v * kL, lanes[v]) + all, lanes[v]);
+  }
 }
 
 // Tiles [begin, end) of dw += their sums over one block of pixels, and so db for each panel whose first tile is one of

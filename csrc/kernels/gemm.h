@@ -126,7 +126,7 @@ void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 1, 2);
+      for (int v = 0; v < vectors; ++v) ask_to_write(t.c_next + i * t.c_row + v * kL);
     }
   }
   Vec<T> sum[rows][vectors];

@@ -143,6 +143,15 @@ RANVIER_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
 }
 #endif
 
+// A line of memory that will be written: without, each store would first wait for it.
+RANVIER_INLINE void ask_to_write(const void* p) {
+#if defined(__x86_64__)
+  __asm__ volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));  // the compiler's needs a flag
+#else
+  __builtin_prefetch(p, 1);
+#endif
+}
+
 // A store around the caches, to an address that is a multiple of the vector: a large result would only push out what is
 // needed sooner. Before another thread may read what was stored: stream_end.
 #if defined(__AVX512F__)

@@ -424,15 +424,6 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   }
 }
 
-// A line of memory that will be written: without, each store would first wait for it.
-RANVIER_INLINE void ask_to_write(const void* p) {
-#if defined(__x86_64__)
-  __asm__ volatile("prefetchw %0" : : "m"(*static_cast<const char*>(p)));  // the compiler's needs a flag
-#else
-  __builtin_prefetch(p, 1);
-#endif
-}
-
 // Asks for what will be written of these tiles, a panel of it, and for the outputs it goes through.
 template <class T>
 RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t out, int64_t column,
