@@ -83,8 +83,14 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
     // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
     // rows.
     const int64_t of_band = g.update && near<T>(g) ? kBand / b.panels : kBlockTiles<T>;
-    b.groups = chunks_of(b.tiles, of_band < 1 ? 1 : of_band < kBlockTiles<T> ? of_band : kBlockTiles<T>);
-    if (b.groups > 1) b.groups += b.groups % 2;  // even work for an even number of threads
+    const int64_t most = of_band < 1 ? 1 : of_band < kBlockTiles<T> ? of_band : kBlockTiles<T>;
+    if (b.tiles > most) {  // even work for two threads or four
+      b.tiles += -b.tiles & 3;
+      b.groups = chunks_of(b.tiles, most);
+      b.groups += b.groups % 2;
+    } else {
+      b.groups = 1;
+    }
   }
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
   // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
