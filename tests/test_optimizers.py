@@ -304,18 +304,22 @@ def test_recorded_steps_decay_with_the_same_bits(make, monkeypatch):
 
 
 @every_dtype
-@pytest.mark.parametrize("batch", [32, 333, 1100])
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [(32, (300, 419)), (333, (300, 419)), (1100, (300, 419)), (32, (64, 2048))],
+)
 @pytest.mark.parametrize("make", [CASES[c] for c in ("sgd", "rmsprop_momentum", "adamw")])
-def test_recorded_steps_of_large_kernels_have_the_same_bits(make, batch, dtype, monkeypatch):
+def test_recorded_steps_of_large_kernels_have_the_same_bits(make, batch, shape, dtype, monkeypatch):
     """A product of many tiles takes the step in bands of them, whose shape depends on the batch;
-    one of more than 1024 rows comes in several runs."""
+    one of more than 1024 rows comes in several runs, and one of many columns in single tiles."""
+    rows, columns = shape
 
     def train():
-        model = Sequential([Input((300,), dtype=dtype), layers.Dense(419, dtype=dtype)])
+        model = Sequential([Input((rows,), dtype=dtype), layers.Dense(columns, dtype=dtype)])
         r = np.random.default_rng(9)
         model.set_weights([r.normal(size=w.shape) for w in model.get_weights()])
         model.compile(make(), "mse")
-        x, y = r.normal(size=(2 * batch, 300)), r.normal(size=(2 * batch, 419))
+        x, y = r.normal(size=(2 * batch, rows)), r.normal(size=(2 * batch, columns))
         model.fit(
             x.astype(dtype), y.astype(dtype), batch_size=batch, epochs=2, shuffle=False, verbose=0
         )
