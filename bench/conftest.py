@@ -13,7 +13,7 @@ from ranvier.benchmark import SETTLE, Machine, rate_text, rounds_of, time_text
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # oracles and tolerances
 
 MACHINE = Machine()
-results = []  # (work, who, seconds), in the order in which they were measured
+results = []  # (work, who, seconds, share of the limit), in the order in which they were measured
 
 
 @pytest.fixture
@@ -31,11 +31,13 @@ def measure(benchmark, request):
         calls, rounds = rounds_of(run, budget)
         benchmark.pedantic(run, iterations=calls, rounds=rounds)
         seconds = benchmark.stats.stats.median / work.steps
-        results.append((work, who, seconds))
         benchmark.extra_info["steps"] = work.steps
+        share = None
         if work.flop or work.bytes:
+            share = MACHINE.share(work, seconds)
             benchmark.extra_info["rate"] = (work.flop or work.bytes) / seconds
-            benchmark.extra_info["share of the limit"] = MACHINE.share(work, seconds)
+            benchmark.extra_info["share of the limit"] = share
+        results.append((work, who, seconds, share))
 
     return measure
 
@@ -44,15 +46,15 @@ def table():
     """The lines of the summary: a group for each work, and in it a line for each library."""
     yield from MACHINE.lines()
     yield f"{'':<38}{'':<9}{'median':>9}{'rate':>14}{'of peak':>9}{'x Ranvier':>11}"
-    ours, shown = {work.name: t for work, who, t in results if who == "ranvier"}, None
-    for work, who, seconds in results:
+    ours, shown = {work.name: t for work, who, t, _ in results if who == "ranvier"}, None
+    for work, who, seconds, part in results:
         line = f"{'' if work.name == shown else work.name:<38}{who:<9}{time_text(seconds):>9}"
         shown = work.name
         rate = share = ratio = ""
-        if work.flop or work.bytes:
+        if part is not None:
             unit = "FLOP/s" if work.flop else "B/s"
             rate = rate_text((work.flop or work.bytes) / seconds, unit)
-            share = f"{MACHINE.share(work, seconds):.0%}"
+            share = f"{part:.0%}"
         if who != "ranvier" and work.name in ours:
             ratio = f"{seconds / ours[work.name]:.2f}"
         yield f"{line}{rate:>14}{share:>9}{ratio:>11}".rstrip()

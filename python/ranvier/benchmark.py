@@ -400,16 +400,26 @@ QUICK: tuple[Work, ...] = (
 
 
 class Machine:
-    """This machine and its limits, each measured when it is first asked for.
+    """This machine and its limits, each measured when it is asked for.
+
+    Processors change their clock, and what shares the machine takes of the memory: a limit is that
+    of a moment.
 
     Args:
         seconds: to measure each limit for.
+        lasts: seconds after which a limit is measured anew.
     """
 
-    def __init__(self, seconds: float = 0.15) -> None:
-        self.seconds = seconds
-        self._peaks: dict[Any, float] = {}
-        self._bandwidths: dict[int, float] = {}
+    def __init__(self, seconds: float = 0.15, lasts: float = 3.0) -> None:
+        self.seconds, self.lasts = seconds, lasts
+        self._limits: dict[Any, tuple[float, float]] = {}  # when it was measured, and the rate
+
+    def _limit(self, key: Any, prepare: Callable[[], Callable[[int], int]]) -> float:
+        when, rate = self._limits.get(key, (-math.inf, 0.0))
+        if perf_counter() - when > self.lasts:
+            rate = _best(prepare(), self.seconds)
+            self._limits[key] = perf_counter(), rate
+        return rate
 
     @property
     def cpu(self) -> str:
@@ -438,10 +448,12 @@ class Machine:
     def peak(self, dtype: Any = np.float32) -> float:
         """Flops a second of all threads: independent multiply-adds that touch no memory."""
         key = np.dtype(dtype)
-        if key not in self._peaks:
+
+        def prepare() -> Callable[[int], int]:
             y = np.empty(_core.threads(), key)
-            self._peaks[key] = _best(lambda n: _core.peak(y, n, 1.0, 0.5, 1.0), self.seconds)
-        return self._peaks[key]
+            return lambda steps: _core.peak(y, steps, 1.0, 0.5, 1.0)
+
+        return self._limit(key, prepare)
 
     def bandwidth(self, size: int) -> float:
         """Bytes a second of all threads in a += s b over two arrays of `size` bytes in all.
@@ -449,15 +461,17 @@ class Machine:
         The size counts as the next power of two.
         """
         size = 1 << max(13, (size - 1).bit_length())
-        if size not in self._bandwidths:
+
+        def prepare() -> Callable[[int], int]:
             a, b = np.zeros(size // 8, np.float32), np.full(size // 8, 1e-3, np.float32)
 
-            def work(passes: int) -> int:
+            def triad(passes: int) -> int:
                 _core.triad(a, b, 1e-3, passes, a)
                 return 3 * a.nbytes * passes  # reads a and b, writes a
 
-            self._bandwidths[size] = _best(work, self.seconds)
-        return self._bandwidths[size]
+            return triad
+
+        return self._limit(size, prepare)
 
     @property
     def in_cache(self) -> float:
@@ -470,7 +484,7 @@ class Machine:
         return self.bandwidth(min(max(1 << 28, 4 * self.cache(3)), 1 << 30))
 
     def share(self, work: Work, seconds: float) -> float:
-        """Which part of the limit a work reaches that takes so long."""
+        """Which part of the limit a work reaches that took so long, just now."""
         if work.flop:
             return work.flop / seconds / self.peak(work.dtype)
         return work.bytes / seconds / self.bandwidth(work.memory)
