@@ -212,6 +212,23 @@ def test_out(name, dtype):
         np.testing.assert_array_equal(g, e)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_large_results_go_around_the_caches(groups, dtype):
+    """From 16 MB on, where a line of the cache is a vector and every pixel begins with one."""
+    x, w, b, _ = draw("conv2d", (1, 300, 300, 4), (1, 1, 4 // groups, 48), dtype, groups=groups)
+    expected = reference.conv2d(x, w, b, activation="relu", groups=groups)
+    sea = np.full(expected.size + 64, 77, dtype)
+    line = 64 // sea.itemsize
+    start = -sea.ctypes.data // sea.itemsize % line + line
+    out = sea[start : start + expected.size].reshape(expected.shape)
+    ops.conv2d(x, w, b, activation="relu", groups=groups, out=out)
+    assert_close(out, expected, "product", dtype=dtype, terms=4 // groups)
+    other = Output(expected.shape, dtype).array  # not aligned
+    ops.conv2d(x, w, b, activation="relu", groups=groups, out=other)
+    np.testing.assert_array_equal(out, other)
+    assert set(sea[:start]) == set(sea[start + expected.size :]) == {77}
+
+
 def test_bad_out_is_refused_and_left_alone(dtype):
     x, w, b, dy = draw("conv2d", (2, 4, 4, 3), (3, 3, 3, 5), dtype)
     for why, bad in bad_outputs((2, 2, 2, 5), dtype):

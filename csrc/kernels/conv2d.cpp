@@ -46,6 +46,7 @@ struct Correlation {
   const T* through;  // as y: y is taken through this activation's slope; null: y
   Activation through_activation;
   double through_alpha;
+  bool around;    // y goes around the caches
   Ahead<T> next;  // of x, what the next block will read
 };
 
@@ -66,6 +67,7 @@ void correlate_span(Correlation<T>& c, Range rows, Range columns) {
   t.a_column = 1;
   t.go_on = false;
   t.relu = c.activation == Activation::relu;
+  t.around = c.around;
   const int64_t steps = t.runs.outer * t.runs.inner * t.depth;
 
   struct Side {
@@ -104,7 +106,7 @@ void correlate_span(Correlation<T>& c, Range rows, Range columns) {
         const int64_t vectors = chunks_of(filters, kLanes<T>);
         t.lanes = filters - (vectors - 1) * kLanes<T>;
         t.bias = c.bias ? c.bias + f : nullptr;
-        t.c_next = f + kPanel<T> < c.filters ? t.c + kPanel<T> : first + pixels.size() * along.y;
+        if (!c.around) t.c_next = f + kPanel<T> < c.filters ? t.c + kPanel<T> : first + pixels.size() * along.y;
         ask_ahead(c.next, t, steps);
         for (int64_t p = 0; slopes && p < pixels.size(); ++p) {
           for (int64_t v = 0; v < vectors; ++v) __builtin_prefetch(slopes + p * along.y + f + v * kLanes<T>);
@@ -228,6 +230,8 @@ RANVIER_INLINE void correlate_chunks(const Pass& pass, const Args& a, const Conv
   c.alpha = a.alpha;
   c.through_activation = a.through_activation;
   c.through_alpha = a.through_alpha;
+  c.around = a.activation <= Activation::relu && !a.through && filters % kLanes<T> == 0 &&
+             streams<T>(pass.y, g.batch * pass.height * pass.width, pass.filters);
   const T* const x = static_cast<const T*>(pass.x);
   const int64_t at_once = panels_at_once(c.panel * static_cast<int64_t>(sizeof(T)));
   const auto block_of = [&](int64_t chunk) __attribute__((always_inline)) {
@@ -260,6 +264,7 @@ RANVIER_INLINE void correlate_chunks(const Pass& pass, const Args& a, const Conv
       }
     }
   }
+  if (c.around) stream_end();
 }
 
 // --- forward ---------------------------------------------------------------------------------------------------------

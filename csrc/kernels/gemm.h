@@ -115,6 +115,7 @@ struct Tile {
   int64_t b_row, depth, lanes;     // lanes of the last vector
   bool go_on;                      // from what C holds
   bool relu;
+  bool around = false;        // C goes around the caches
   T* kept = nullptr;          // where a copy of B's panel goes, row after row; null: nowhere
   const T* c_next = nullptr;  // the next tile's C, to be in the cache by then; null: unknown
   const T* ahead = nullptr;   // what to ask for meanwhile: ahead_step elements further at each p; null: nothing
@@ -223,18 +224,25 @@ void tile(const Tile<T>& t, bool padded) {
   T* const c = t.c;
   const int64_t c_row = t.c_row;  // which no store changes
   const bool relu = t.relu;
+  const auto put = [&](auto whole) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-  for (int i = 0; i < rows; ++i) {
+    for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) {
-      const Vec<T> y = relu ? apply<T, Activation::relu>(sum[i][v], T(0)) : sum[i][v];
-      T* to = c + i * c_row + v * kL;
-      if (v + 1 < vectors) {
-        store(to, y);
-      } else {
-        store_lanes(to, y, lanes);
+      for (int v = 0; v < vectors; ++v) {
+        const Vec<T> y = relu ? apply<T, Activation::relu>(sum[i][v], T(0)) : sum[i][v];
+        T* to = c + i * c_row + v * kL;
+        if (v + 1 < vectors || lanes == kL) {
+          whole(to, y);
+        } else {
+          store_n(to, y, lanes);
+        }
       }
     }
+  };
+  if (t.around) {
+    put([](T* to, Vec<T> y) __attribute__((always_inline)) { stream(to, y); });
+  } else {
+    put([](T* to, Vec<T> y) __attribute__((always_inline)) { store(to, y); });
   }
 }
 

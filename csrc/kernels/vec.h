@@ -186,6 +186,16 @@ RANVIER_INLINE void stream_end() {
   _mm_sfence();
 #endif
 }
+// Whether y, rows of so many columns, goes around the caches: where it is too large for them, reading its lines before
+// writing them would cost as much again. A vector must be a line of the cache.
+constexpr bool kStreams = kVectorBytes == 64;
+template <class T>
+RANVIER_INLINE bool streams(const void* y, int64_t rows, int64_t columns) {
+  constexpr int64_t kLarge = 16 << 20;
+  const int64_t row = columns * static_cast<int64_t>(sizeof(T));
+  return kStreams && row % kVectorBytes == 0 && reinterpret_cast<uintptr_t>(y) % kVectorBytes == 0 &&
+         rows * row >= kLarge;
+}
 
 // As many bytes as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
 #if defined(__AVX512F__)

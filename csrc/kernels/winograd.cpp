@@ -306,16 +306,12 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, const Prod
   }
 }
 
-// Whether y goes around the caches: where it is too large for them, reading its lines before writing them would cost as
-// much again. A vector must be a line of the cache.
-constexpr bool kStreams = kVectorBytes == 64;
+// Whether y goes around the caches.
 template <class T>
 RANVIER_INLINE bool streams(const WinogradArgs& a) {
-  constexpr int64_t kLarge = 16 << 20;
   const ConvGeometry& s = a.g;
-  const int64_t pixel = s.filters * static_cast<int64_t>(sizeof(T));
-  return kStreams && a.activation <= Activation::relu && a.through_activation <= Activation::relu && pixel % 64 == 0 &&
-         reinterpret_cast<uintptr_t>(a.y) % 64 == 0 && s.batch * s.out_height * s.out_width * pixel >= kLarge;
+  return a.activation <= Activation::relu && a.through_activation <= Activation::relu &&
+         streams<T>(a.y, s.batch * s.out_height * s.out_width, s.filters);
 }
 
 // What becomes of a tile's outputs: y = max(A^T m A + start, floor), times relu's slope at `kept`.
