@@ -299,6 +299,13 @@ def test_nested_models():
     check(model, draw(5, 4), *names)
 
 
+def test_a_derivative_of_zero_is_not_all_error():
+    """Of a bias before a normalization there is only rounding."""
+    model = Sequential([Input((3,)), layers.Dense(4), layers.BatchNormalization()])
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    assert check_gradients(model, x, training=True)
+
+
 def test_output_that_nobody_reads():
     x = Input((4,))
     left, _ = Halves()(layers.Dense(4, name="d")(x))
