@@ -59,6 +59,19 @@ def test_few_rows_through_a_large_kernel(rows, dtype):
     check_backward(got, expected, x, w, dtype)
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu", "gelu"])
+@pytest.mark.parametrize("shape", [(4096, 37, 21), (4101, 1, 1), (9001, 17, 40)], ids=str)
+def test_many_rows_through_a_small_kernel(shape, activation, dtype):
+    """They go as a convolution of one pixel does."""
+    x, w, b, dy = draw(*shape, dtype)
+    y = ops.dense(x, w, b, activation=activation)
+    expected = reference.dense(x, w, b, activation=activation)
+    assert_close(y, expected, "product", dtype=dtype, terms=shape[1])
+    got = ops.dense_backward(dy, x, y, w, b, activation=activation)
+    expected = reference.dense_backward(dy, x, y, w, b, activation=activation)
+    check_backward(got, expected, x, w, dtype)
+
+
 @pytest.mark.parametrize("alpha", [None, 0.35])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 13), (33, 31, 65)], ids=str)
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)

@@ -296,6 +296,15 @@ def check_large(r, dtype):
     for g, e, terms in zip(got, expected, (n, m, m), strict=True):
         same(g, e, "product", dtype, terms)
 
+    x, dy = normal(r, (4101, 37), dtype), normal(r, (4101, 21), dtype)
+    w, b = normal(r, (37, 21), dtype, 1 / 6), normal(r, 21, dtype)
+    y = ops.dense(x, w, b, activation="tanh")  # many rows through a small kernel
+    same(y, reference.dense(x, w, b, activation="tanh"), "product", dtype, 37)
+    got = ops.dense_backward(dy, x, y, w, b, activation="tanh")
+    expected = reference.dense_backward(dy, x, y, w, b, activation="tanh")
+    for g, e, terms in zip(got, expected, (21, 4101, 4101), strict=True):
+        same(g, e, "product", dtype, terms)
+
     x, dy = normal(r, (5, 2111), dtype), normal(r, (5, 1009), dtype)
     w = normal(r, (2111, 1009), dtype, 1 / 46)
     got = ops.dense_backward(dy, x, None, w)  # few rows through a large kernel

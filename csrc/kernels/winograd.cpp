@@ -359,7 +359,7 @@ RANVIER_INLINE void write_outputs_of(int kind, const Outputs<T>& o, const T* m, 
 
 // y's columns [column, column + a panel) of one tile = f(A^T m A + bias)
 template <class T, class Whole, class Rest>
-void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool past_caches) {
+void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool around) {
   constexpr int64_t kL = kLanes<T>;
   const ConvGeometry& s = a.g;
   const int64_t down = tall(p.kind) ? Whole::kTo : Rest::kTo, across = wide(p.kind) ? Whole::kTo : Rest::kTo;
@@ -370,7 +370,7 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   const int64_t line = s.out_width * s.filters;
   T* const y = static_cast<T*>(a.y) + at;
   const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
-  const bool around = kStreams && past_caches;
+  const bool around = kStreams && around;
   const bool slopes = a.through && a.through_activation == Activation::relu;
   const T* const kept = a.through ? static_cast<const T*>(a.through) + at : nullptr;
   alignas(64) T edge[Whole::kTo * Whole::kTo * kL];
@@ -423,7 +423,7 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
 // Asks for what will be written of these tiles, a panel of it, and for the outputs it goes through.
 template <class T>
 RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t out, int64_t column,
-                          bool past_caches) {
+                          bool around) {
   const ConvGeometry& s = a.g;
   const T* y = static_cast<const T*>(a.y);
   const T* kept = static_cast<const T*>(a.through);
@@ -433,7 +433,7 @@ RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place
       int64_t at = ((p->image * s.out_height + i) * s.out_width + p->column) * s.filters + column;
       for (int64_t j = 0; j < columns; ++j, at += s.filters) {
         for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) {
-          if (!past_caches) ask_to_write(y + at + f);
+          if (!around) ask_to_write(y + at + f);
           if (kept) __builtin_prefetch(kept + at + f);
         }
       }
@@ -451,7 +451,7 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   // Only this call has chunk `begin`: its scratch serves all.
   T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
   T* m = v + kPoints * at_v.step;
-  const bool past_caches = streams<T>(a);
+  const bool around = streams<T>(a);
   const auto write = s.kernel_height == 5 ? write_tile<T, OutputLine<2, 5>, OutputLine<2, 5>>
                                           : write_tile<T, OutputLine<4, 3>, OutputLine<2, 3>>;
   Place places[kGroupMost];
@@ -476,14 +476,14 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
       multiply(m, at_m, v, at_v, static_cast<const T*>(a.u) + panel * u_panel, products, n, s.channels,
                [&](int k) __attribute__((always_inline)) {
                  const int64_t from = k * share, to = from + share < count ? from + share : count;
-                 claim<T>(a, places + from, places + to, tiles.out, column, past_caches);
+                 claim<T>(a, places + from, places + to, tiles.out, column, around);
                });
       for (int64_t t = 0; t < count; ++t) {
-        write(a, places[t], column, m + t * at_m.row, at_m.step, past_caches);
+        write(a, places[t], column, m + t * at_m.row, at_m.step, around);
       }
     }
   }
-  if (past_caches) stream_end();
+  if (around) stream_end();
 }
 
 // --- the kernel's gradient -------------------------------------------------------------------------------------------

@@ -245,13 +245,13 @@ Algorithm algorithm(const ConvGeometry& g) {
 }
 
 // A kernel of one pixel with stride 1 mixes channels only: all pixels are one row.
+ConvGeometry pixels_in_a_row(int64_t pixels, int64_t channels, int64_t filters, int64_t groups = 1) {
+  return {1, 1, pixels, channels, 1, pixels, filters, 1, 1, 1, 1, 1, 1, 0, 0, groups};
+}
 ConvGeometry simplest(const ConvGeometry& g) {
   const bool one = g.kernel_height == 1 && g.kernel_width == 1 && g.stride_height == 1 && g.stride_width == 1;
-  if (!one || g.out_height != g.height || g.out_width != g.width) return g;
-  ConvGeometry row = g;
-  row.batch = row.height = row.out_height = 1;
-  row.width = row.out_width = g.batch * g.height * g.width;
-  return g.batch == 0 ? g : row;
+  if (!one || g.batch == 0 || g.out_height != g.height || g.out_width != g.width) return g;
+  return pixels_in_a_row(g.batch * g.height * g.width, g.channels, g.filters, g.groups);
 }
 
 ConvPlan plan_of(const Tensor& like, const ConvGeometry& g) {
@@ -517,6 +517,17 @@ constexpr Face kFaces[] = {
 };
 
 }  // namespace
+
+void pointwise(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, Activation f, double alpha) {
+  convolve(y, x, w, b, pixels_in_a_row(x.rows(), x.columns(), y.columns()), f, alpha);
+}
+void pointwise_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& below) {
+  convolve_back(dx, dy, w, Tensor(), pixels_in_a_row(dx.rows(), dx.columns(), dy.columns()), Activation::linear, 0,
+                below);
+}
+void pointwise_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy) {
+  kernel_gradient(dw, db, x, dy, pixels_in_a_row(x.rows(), x.columns(), dy.columns()));
+}
 
 void register_conv2d(py::module_& m) {
   for (const Face& face : kFaces) {

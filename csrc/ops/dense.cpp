@@ -87,11 +87,24 @@ Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op, b
   return o;
 }
 
+bool in_place(const Tensor& x) {
+  return x.buffer && x.buffer->unread && !x.buffer->unread->gathered;
+}
+
+// Many rows and a small kernel: then all three products are faster by blocks of rows, and dw's much so (25088 rows, 256
+// inputs, 64 outputs: forward 370 and 490 GFLOP/s, backward 215 and 470), as one chain over all rows reads x again and
+// again. A large kernel's products are not.
+bool is_tall(const Operands& o) {
+  constexpr int64_t kTall = 4096, kSmall = 1 << 18;
+  return o.rows >= kTall && o.inputs * o.outputs <= kSmall;
+}
+
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
+  if (is_tall(o) && !in_place(o.x)) return pointwise(y, o.x, o.w, o.b, f, alpha);
   MatmulArgs args{
       y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f, alpha,
       false,  false,    nullptr};
-  if (o.x.buffer && o.x.buffer->unread && !o.x.buffer->unread->gathered) {
+  if (in_place(o.x)) {
     args.source = o.x.buffer->unread->source;
     args.feed = o.x.buffer->unread->feed;
   }
@@ -157,6 +170,7 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
 // dw (+)= x^T dz and, in the same pass, db (+)= sum of dz's rows; perhaps the optimizer's step of w with it.
 void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dz,
                      const UpdateArgs* update = nullptr) {
+  if (is_tall(o)) return pointwise_kernel_gradient(dw, db, o.x, dz);
   MatmulArgs args{dw.tensor.data, o.x.data,           dz.data, nullptr, o.inputs, o.outputs, o.rows, 1,
                   o.inputs,       Activation::linear, 0,       dw.add,  false,    update};
   args.row_sum = db.tensor ? db.tensor.data : nullptr;
@@ -183,6 +197,7 @@ void bias_gradient(const GradientSlot& db, const Operands& o, const Tensor& dz) 
 
 // dx = dz w^T. Where x is an activation's output, dx is taken through that as well, tile by tile.
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
+  if (is_tall(o)) return pointwise_input_gradient(dx, dz, o.w, o.x);
   MatmulArgs args{dx.data,   dz.data, o.w.data,           nullptr, o.rows, o.inputs, o.outputs,
                   o.outputs, 1,       Activation::linear, 0,       false,  false,    nullptr};
   args.transposed = true;
@@ -247,7 +262,7 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     }
     const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
     if (dw.tensor) {
-      kernel_gradient(dw, db, o, dz, last_use_update(o.w));
+      kernel_gradient(dw, db, o, dz, is_tall(o) ? nullptr : last_use_update(o.w));
     } else if (db.tensor) {
       bias_gradient(db, o, dz);
     }

@@ -144,6 +144,12 @@ void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w
 void winograd_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
                               const ConvGeometry& g);
 
+// The products of a dense layer as a convolution of one pixel, x (rows, channels), w (channels, filters): it goes by
+// blocks of rows, and sums gradients by them. y = f(x w + b), dx = dy w^T, dw (+)= x^T dy and db (+)= the sum of dy.
+void pointwise(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, Activation f, double alpha);
+void pointwise_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& below);
+void pointwise_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy);
+
 void register_activation(py::module_& m);
 void register_buffer(py::module_& m);
 void register_conv2d(py::module_& m);
