@@ -370,7 +370,7 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   const int64_t line = s.out_width * s.filters;
   T* const y = static_cast<T*>(a.y) + at;
   const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
-  const bool around = kStreams && around;
+  around = kStreams && around;  // known to the compiler where vectors are shorter than a line
   const bool slopes = a.through && a.through_activation == Activation::relu;
   const T* const kept = a.through ? static_cast<const T*>(a.through) + at : nullptr;
   alignas(64) T edge[Whole::kTo * Whole::kTo * kL];
