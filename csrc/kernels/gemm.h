@@ -129,11 +129,11 @@ void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
   const int64_t a_row = repeated ? kRepeat<T> : t.a_row, a_column = repeated ? kRows * kRepeat<T> : t.a_column;
   const int64_t b_row = t.b_row, lanes = t.lanes;
-  if (t.c_next) {
+  if (t.c_next) {  // into the second level: by then the first would have lost it again
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) ask_to_write(t.c_next + i * t.c_row + v * kL);
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 0, 2);
     }
   }
   Vec<T> sum[rows][vectors];
