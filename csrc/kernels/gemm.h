@@ -82,10 +82,9 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   if (b.large) {
     // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
     // rows.
-    const int64_t of_band = g.update && near<T>(g) ? kBand / b.panels : kBlockTiles<T>;
-    const int64_t most = of_band < 1 ? 1 : of_band < kBlockTiles<T> ? of_band : kBlockTiles<T>;
+    const int64_t most = g.update && near<T>(g) ? clip(kBand / b.panels, 1, kBlockTiles<T>) : kBlockTiles<T>;
     if (b.tiles > most) {  // even work for two threads or four
-      b.tiles += -b.tiles & 3;
+      b.tiles = chunks_of(b.tiles, 4) * 4;
       b.groups = chunks_of(b.tiles, most);
       b.groups += b.groups % 2;
     } else {

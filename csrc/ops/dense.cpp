@@ -167,26 +167,25 @@ Tensor through_activation(const Tensor& dy, const Tensor& y, const Operands& o, 
   return dz;
 }
 
-// dw (+)= x^T dz and, in the same pass, db (+)= sum of dz's rows; perhaps the optimizer's step of w with it.
-void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dz,
-                     const UpdateArgs* update = nullptr) {
-  if (is_tall(o)) return pointwise_kernel_gradient(dw, db, o.x, dz);
-  MatmulArgs args{dw.tensor.data, o.x.data,           dz.data, nullptr, o.inputs, o.outputs, o.rows, 1,
-                  o.inputs,       Activation::linear, 0,       dw.add,  false,    update};
-  args.row_sum = db.tensor ? db.tensor.data : nullptr;
-  args.add_row_sum = db.add;
-  matmul(dw.tensor, o.x, dz, Tensor(), args, db.tensor);
-}
-
 // The optimizer's step of a variable whose gradient the coming call completes: nothing else in this step reads it. A
 // recorded step takes it there.
-const UpdateArgs* last_use_update(const Tensor& variable) {
-  Buffer& v = *variable.buffer;
+const UpdateArgs* last_use_update(Buffer& v) {
   engine::Program* program = engine::recording();
   if (!program || !v.update || v.uses != 1) return nullptr;
   v.updated = true;
   program->keep(v.update);
   return v.update.get();
+}
+
+// dw (+)= x^T dz and, in the same pass, db (+)= sum of dz's rows; perhaps the optimizer's step of w with it.
+void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dz) {
+  if (is_tall(o)) return pointwise_kernel_gradient(dw, db, o.x, dz);
+  const UpdateArgs* update = o.w.buffer ? last_use_update(*o.w.buffer) : nullptr;
+  MatmulArgs args{dw.tensor.data, o.x.data,           dz.data, nullptr, o.inputs, o.outputs, o.rows, 1,
+                  o.inputs,       Activation::linear, 0,       dw.add,  false,    update};
+  args.row_sum = db.tensor ? db.tensor.data : nullptr;
+  args.add_row_sum = db.add;
+  matmul(dw.tensor, o.x, dz, Tensor(), args, db.tensor);
 }
 
 // db (+)= sum of dz's rows, where w is not trained
@@ -262,7 +261,7 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     }
     const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
     if (dw.tensor) {
-      kernel_gradient(dw, db, o, dz, is_tall(o) ? nullptr : last_use_update(o.w));
+      kernel_gradient(dw, db, o, dz);
     } else if (db.tensor) {
       bias_gradient(db, o, dz);
     }

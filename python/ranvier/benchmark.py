@@ -417,9 +417,8 @@ class Machine:
     def _limit(self, key: Any, prepare: Callable[[], Callable[[int], int]]) -> float:
         when, rate = self._limits.get(key, (-math.inf, 0.0))
         if perf_counter() - when > self.lasts:
-            sleep(
-                4 * SETTLE
-            )  # after NumPy's product, for 0.1 s, the peak is three quarters of itself
+            # For 0.1 s after NumPy's product, the peak is three quarters of itself.
+            sleep(4 * SETTLE)
             rate = _best(prepare(), self.seconds)
             self._limits[key] = perf_counter(), rate
         return rate
