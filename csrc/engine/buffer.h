@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.h"
+#include "kernels/activation.h"
+#include "kernels/data.h"
+#include "kernels/optimizers.h"
 
 namespace ranvier::engine {
 

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "engine/buffer.h"
-#include "kernels/kernels.h"
 
 namespace ranvier::engine {
 

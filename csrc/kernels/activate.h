@@ -4,6 +4,7 @@
 // for gelu, gelu_tanh and silu.
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/functions.h"
 
 namespace ranvier::RANVIER_TIER {

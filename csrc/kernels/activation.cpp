@@ -1,4 +1,6 @@
 // Stand-alone activations and softmax, forward and backward; functions of one number.
+#include "kernels/activation.h"
+
 #include "kernels/activate.h"
 #include "kernels/tier.h"
 #include "kernels/trigonometry.h"

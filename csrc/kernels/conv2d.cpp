@@ -10,6 +10,8 @@
 //        channels it is computed in another way, see below.
 //   dw   a tile is some channels of one tap by two vectors of filters, and its sums run over the pixels; db beside it.
 // Zeros around the image are never multiplied: pixels that see the same taps are taken together (spans).
+#include "kernels/conv2d.h"
+
 #include "kernels/correlation.h"
 #include "kernels/gemm.h"
 #include "kernels/tier.h"

@@ -3,6 +3,7 @@
 // Zeros around the image are never multiplied: outputs that see the same taps are taken together (for_spans).
 #pragma once
 
+#include "kernels/conv2d.h"
 #include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {

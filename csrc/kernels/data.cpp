@@ -1,4 +1,6 @@
 // Data on its way in: a batch gathered by row index and converted, and scaled.
+#include "kernels/data.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

@@ -3,6 +3,8 @@
 //   db = sum of dz's rows
 //   dx = dz w^T   the same product with w packed by columns
 // A small layer does all of it in one call, without a transposed copy: there the calls would cost more than the work.
+#include "kernels/dense.h"
+
 #include "kernels/gemm.h"
 #include "kernels/tier.h"
 

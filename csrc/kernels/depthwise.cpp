@@ -3,6 +3,8 @@
 //
 // A register holds the sum of one pixel; for each tap it takes one vector of w and multiplies it by those of several
 // pixels. Everything else is as in conv2d.cpp.
+#include "kernels/conv2d.h"
+
 #include "kernels/activate.h"
 #include "kernels/correlation.h"
 #include "kernels/tier.h"

@@ -1,5 +1,7 @@
 // Dropout from a counter: element i is kept or not by (seed, counter, i) alone, so forward and backward agree, and so
 // do any number of threads (Philox4x32-10: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011).
+#include "kernels/dropout.h"
+
 #include "kernels/philox.h"
 #include "kernels/tier.h"
 

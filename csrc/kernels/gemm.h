@@ -16,6 +16,7 @@
 #pragma once
 
 #include "kernels/activate.h"
+#include "kernels/dense.h"
 #include "kernels/update.h"
 
 namespace ranvier::RANVIER_TIER {

@@ -1,6 +1,8 @@
 // Losses: the value of each row and the gradient of their mean, in one visit; the mean; regularisation.
 //
 // The gradient of the mean over the rows is each row's gradient divided by the number of rows.
+#include "kernels/losses.h"
+
 #include "kernels/functions.h"
 #include "kernels/tier.h"
 

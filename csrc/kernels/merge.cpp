@@ -1,5 +1,7 @@
 // Several inputs into one: element by element with repeated axes, the sums that take gradients back over such axes,
 // and rows laid side by side.
+#include "kernels/merge.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

@@ -1,4 +1,6 @@
 // Metrics that a training step adds up by itself.
+#include "kernels/metrics.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

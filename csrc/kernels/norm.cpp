@@ -3,6 +3,8 @@
 // Ioffe and Szegedy, Batch Normalization, 2015. All of it waits for memory, so it goes through x twice on the way
 // forward and twice on the way back. The second walk is in the reverse order: it begins with what the first has left in
 // the cache.
+#include "kernels/norm.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

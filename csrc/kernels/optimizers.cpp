@@ -1,4 +1,6 @@
 // Optimizers: one pass over the flat parameters, gradients and moments (update.h holds the formulas).
+#include "kernels/optimizers.h"
+
 #include "kernels/tier.h"
 #include "kernels/update.h"
 

@@ -1,6 +1,7 @@
 // Random numbers from a counter: Philox4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011).
 #pragma once
 
+#include "kernels/dropout.h"
 #include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {

@@ -2,6 +2,8 @@
 //
 // Backward gathers: each pixel of dx adds up what the windows that hold it send back, in their order, so chunks write
 // disjoint rows also where windows overlap.
+#include "kernels/pool.h"
+
 #include "kernels/activate.h"
 #include "kernels/correlation.h"
 #include "kernels/tier.h"

@@ -1,9 +1,7 @@
 // Ranges of elements, rows or pixels: a shared tool of the kernel files.
 #pragma once
 
-#include <stdint.h>
-
-#include "kernels/kernels.h"
+#include "kernels/types.h"
 
 #define RANVIER_INLINE static inline __attribute__((always_inline))
 

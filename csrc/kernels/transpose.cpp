@@ -1,4 +1,6 @@
 // Axes in another order.
+#include "kernels/transpose.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

@@ -15,7 +15,6 @@
 #include <arm_neon.h>
 #endif
 
-#include "kernels/kernels.h"
 #include "kernels/ranges.h"
 
 namespace ranvier::RANVIER_TIER {

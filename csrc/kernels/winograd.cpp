@@ -9,6 +9,8 @@
 //
 // With kernels of 3x3, tiles at an image's end that have no more than two outputs in a direction take but 4 of the
 // points there.
+#include "kernels/winograd.h"
+
 #include "kernels/correlation.h"
 #include "kernels/gemm.h"
 #include "kernels/tier.h"

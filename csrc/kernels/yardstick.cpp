@@ -1,4 +1,6 @@
 // What this machine can do at most: the yardsticks that benchmarks measure everything else with.
+#include "kernels/yardstick.h"
+
 #include "kernels/tier.h"
 #include "kernels/vec.h"
 

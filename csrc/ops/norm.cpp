@@ -8,7 +8,7 @@ namespace {
 
 constexpr double kByteCost = 0.05;  // nanoseconds
 
-// x as rows and columns: see kernels.h.
+// x as rows and columns: see kernels/norm.h.
 struct Layout {
   int64_t rows, channels, fold, block;
   int64_t columns() const { return channels * fold; }
@@ -63,7 +63,8 @@ bool trained(const Tensor& v) {
   return v && v.buffer && v.buffer->gradient;
 }
 
-// Mean, variance, inverse, scale and offset, (5, channels): see kernels.h. Without parts mean and variance are given.
+// Mean, variance, inverse, scale and offset, (5, channels): see kernels/norm.h. Without parts mean and variance are
+// given.
 void run_statistics(const Tensor& statistics, const Tensor& parts, const Tensor& mean, const Tensor& variance,
                     const Tensor& gamma, const Tensor& beta, const Layout& l, double epsilon) {
   run(engine::kernels().batch_statistics, statistics.dtype,
