@@ -1,4 +1,4 @@
-"""Models: how they are put together, described and saved as configs."""
+"""Models: how they are put together, and their weights."""
 
 from __future__ import annotations
 
@@ -7,39 +7,22 @@ import json
 import numpy as np
 import pytest
 
-import reference
-from nets import draw, same_weights, stack
-from ranvier import Input, Model, Sequential, config, initializers, layers, optimizers
+from nets import (
+    CUSTOM,
+    Add,
+    Join,
+    Net,
+    NetByForward,
+    Split,
+    assert_near,
+    dense,
+    draw,
+    same_weights,
+    stack,
+    two_by_two,
+)
+from ranvier import Input, Model, Sequential, layers, optimizers
 from ranvier import models as models_module
-
-
-class Add(layers.NumpyLayer):
-    def forward(self, x, *, training=False):
-        return sum(x), lambda dy: [dy] * len(x)
-
-
-class Join(layers.NumpyLayer):
-    def forward(self, x, *, training=False):
-        ends = np.cumsum([a.shape[1] for a in x])[:-1]
-        return np.concatenate(x, axis=1), lambda dy: np.split(dy, ends, axis=1)
-
-
-class Split(layers.NumpyLayer):
-    def forward(self, x, *, training=False):
-        half = x.shape[1] // 2
-        return [x[:, :half], x[:, half:]], lambda dys: np.concatenate(dys, axis=1)
-
-
-CUSTOM = {"Add": Add, "Join": Join, "Split": Split}
-
-
-def dense(x, layer, activation="linear"):
-    return reference.dense(x, layer.kernel.numpy(), layer.bias.numpy(), activation=activation)
-
-
-def assert_near(a, b):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
 
 # --- Sequential -----------------------------------------------------------------------------------
 
@@ -131,15 +114,6 @@ def test_parts_of_a_sequential():
 
 
 # --- functional -----------------------------------------------------------------------------------
-
-
-def two_by_two():
-    a, b = Input((3,), name="a"), Input((2,), name="b")
-    h = layers.Dense(4, activation="tanh", name="h")(a)
-    both = Join(name="join")([h, b])
-    return Model(
-        [a, b], [layers.Dense(2, name="p")(both), layers.Dense(1, name="q")(h)], name="net"
-    )
 
 
 def test_several_inputs_and_outputs():
@@ -291,34 +265,6 @@ def test_graphs_that_cannot_be():
 # --- subclasses -----------------------------------------------------------------------------------
 
 
-class Net(Model):
-    def __init__(self, units=4, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.hidden = layers.Dense(units, activation="relu", name="hidden")
-        self.out = layers.Dense(2, name="out")
-
-    def call(self, x):
-        return self.out(self.hidden(x))
-
-    def get_config(self):
-        return {"name": self.name, "units": self.units}
-
-
-class NetByForward(Model):
-    """As Net, with the way back written out."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden = layers.Dense(4, activation="relu", name="hidden")
-        self.out = layers.Dense(2, name="out")
-
-    def forward(self, x, *, training=False):
-        h, hidden_back = self.hidden.run(x, training)
-        y, out_back = self.out.run(h, training)
-        return y, lambda dy: hidden_back(out_back(dy))
-
-
 @pytest.mark.parametrize("make", [Net, NetByForward])
 def test_subclass(make):
     model = make()
@@ -413,89 +359,6 @@ def test_a_subclass_that_defines_nothing():
         Empty().predict(draw(2, 2))
 
 
-# --- summary --------------------------------------------------------------------------------------
-
-
-def summary(model, **kwargs):
-    printed = []
-    model.summary(print_fn=printed.append, **kwargs)
-    (text,) = printed
-    return text
-
-
-def test_summary_of_a_stack():
-    model = Sequential([Input((784,)), layers.Dense(64, activation="relu"), layers.Dropout(0.5)])
-    model.add(layers.Dense(10, trainable=False))
-    assert (
-        summary(model)
-        == """\
-Model: "sequential"
-┏━━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━━┓
-┃ Layer (type)      ┃ Output Shape ┃ Param # ┃
-┡━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━┩
-│ dense (Dense)     │ (None, 64)   │  50,240 │
-├───────────────────┼──────────────┼─────────┤
-│ dropout (Dropout) │ (None, 64)   │       0 │
-├───────────────────┼──────────────┼─────────┤
-│ dense_1 (Dense)   │ (None, 10)   │     650 │
-└───────────────────┴──────────────┴─────────┘
- Total params: 50,890 (198.79 KB)
- Trainable params: 50,240 (196.25 KB)
- Non-trainable params: 650 (2.54 KB)"""
-    )
-
-
-def test_summary_of_a_graph():
-    assert (
-        summary(two_by_two())
-        == """\
-Model: "net"
-┏━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━━━━━┓
-┃ Layer (type)   ┃ Output Shape ┃ Param # ┃ Connected to ┃
-┡━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━━━━┩
-│ a (InputLayer) │ (None, 3)    │       0 │ -            │
-├────────────────┼──────────────┼─────────┼──────────────┤
-│ b (InputLayer) │ (None, 2)    │       0 │ -            │
-├────────────────┼──────────────┼─────────┼──────────────┤
-│ h (Dense)      │ (None, 4)    │      16 │ a            │
-├────────────────┼──────────────┼─────────┼──────────────┤
-│ join (Join)    │ (None, 6)    │       0 │ h, b         │
-├────────────────┼──────────────┼─────────┼──────────────┤
-│ p (Dense)      │ (None, 2)    │      14 │ join         │
-├────────────────┼──────────────┼─────────┼──────────────┤
-│ q (Dense)      │ (None, 1)    │       5 │ h            │
-└────────────────┴──────────────┴─────────┴──────────────┘
- Total params: 35 (140.00 B)
- Trainable params: 35 (140.00 B)
- Non-trainable params: 0 (0.00 B)"""
-    )
-
-
-def test_summary_counts_bytes_of_float64_and_shared_layers_once(capsys):
-    x = Input((512,), dtype="float64")
-    shared = layers.Dense(512, dtype="float64")
-    model = Model(x, shared(shared(x)))
-    model.summary()
-    text = capsys.readouterr().out
-    assert " Total params: 262,656 (2.00 MB)\n" in text
-    assert text.count("shared") == 0 and text.count("(Dense)") == 1
-
-
-def test_summary_before_anything_is_built_and_of_a_width():
-    model = Sequential(stack())
-    assert "│ ?            │ 0 (unbuilt) │" in summary(model)
-    model(draw(1, 3))
-    assert {len(line) for line in summary(model, line_length=70).split("\n")[1:-3]} == {70}
-
-
-def test_summary_of_subclasses():
-    for model in (Net(), NetByForward()):
-        model(draw(2, 3))
-        text = summary(model)
-        assert f'Model: "{model.name}"' in text and "hidden (Dense)" in text
-        assert " Total params: 26 (104.00 B)" in text
-
-
 # --- weights --------------------------------------------------------------------------------------
 
 
@@ -572,180 +435,6 @@ def test_names_are_unique():
         Model(x, layers.Dense(2, name="same")(y))
     with pytest.raises(ValueError, match="two layers cannot both be named 'same'"):
         Sequential([layers.Dense(2, name="same"), layers.Dense(2, name="same")])
-
-
-# --- configs --------------------------------------------------------------------------------------
-
-
-def rebuilt(model, custom=None):
-    """By way of JSON, with the same weights."""
-    again = type(model).from_config(json.loads(json.dumps(model.get_config())), custom)
-    again.set_weights(model.get_weights())
-    return again
-
-
-def test_config_of_a_sequential():
-    model = Sequential(
-        [
-            Input((2, 3), dtype="float64", name="x"),
-            layers.Flatten(),
-            layers.Dense(4, activation="gelu", kernel_initializer=initializers.HeNormal(seed=1)),
-            Sequential([layers.Dropout(0.5), layers.Dense(2, kernel_regularizer="l2")]),
-        ],
-        name="whole",
-    )
-    again = rebuilt(model)
-    assert again.name == "whole" and again.input_shape == (None, 2, 3)
-    assert again.inputs[0].dtype == "float64"
-    x = draw(4, 2, 3)
-    np.testing.assert_array_equal(again.predict(x), model.predict(x))
-    assert again.get_config() == model.get_config()
-
-
-def test_config_of_a_sequential_that_is_not_built():
-    model = Sequential(stack())
-    again = Sequential.from_config(json.loads(json.dumps(model.get_config())))
-    assert not again.built and again.predict(draw(2, 5)).shape == (2, 2)
-
-
-def test_config_of_a_graph():
-    model = two_by_two()
-    again = rebuilt(model, CUSTOM)
-    x = [draw(5, 3), draw(5, 2)]
-    for a, b in zip(model.predict(x), again.predict(x), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert again.get_config() == model.get_config()
-    assert summary(again) == summary(model)
-
-
-def test_config_of_shared_nested_and_repeated_parts():
-    inner = two_by_two()
-    a, b = Input((3,)), Input((2,))
-    shared = layers.Dense(2, name="shared")
-    p, q = inner([a, shared(shared(b))])
-    r, _ = inner([Join()([q, p]), shared(p)])
-    model = Model([a, b], [Add()([r, p]), q], name="outer")
-    model.get_layer("shared").trainable = False
-    again = rebuilt(model, CUSTOM)
-    x = [draw(5, 3), draw(5, 2)]
-    for first, second in zip(model.predict(x), again.predict(x), strict=True):
-        np.testing.assert_array_equal(first, second)
-    assert again.get_config() == model.get_config()
-    assert len(again.weights) == len(model.weights) == 8
-    assert not again.get_layer("shared").trainable
-
-
-def test_config_keeps_trainable():
-    model = Sequential([Input((3,)), *stack()])
-    model.trainable = False
-    assert rebuilt(model).trainable_weights == []
-
-
-def test_config_of_a_subclass():
-    model = Net(units=3, name="mine")
-    x = draw(2, 3)
-    model(x)
-    again = Net.from_config(model.get_config())
-    again(x)
-    again.set_weights(model.get_weights())
-    np.testing.assert_array_equal(again(x), model(x))
-    outer = Sequential([Input((3,)), model])
-    np.testing.assert_array_equal(rebuilt(outer, {"Net": Net}).predict(x), outer.predict(x))
-    with pytest.raises(NotImplementedError, match=r"a subclassed model must define get_config"):
-        NetByForward().get_config()
-
-
-def test_configs_that_cannot_be_read():
-    model = two_by_two()
-    with pytest.raises(ValueError, match=r"\[layer\] unknown layer 'Join'.*custom_objects"):
-        Model.from_config(model.get_config())
-    broken = model.get_config()
-    broken["layers"][2]["inbound"] = [["nowhere", 0, 0]]
-    with pytest.raises(ValueError, match="the config's layers do not connect: 'net'"):
-        Model.from_config(broken, CUSTOM)
-
-
-# --- dtypes ---------------------------------------------------------------------------------------
-
-
-def big_net():
-    x = Input((3,))
-    h = layers.Dense(4, activation="gelu")(layers.Rescaling(2.0)(x))
-    norm = layers.Normalization()
-    norm.adapt(draw(5, 4))
-    y = layers.Softmax()(Add()([norm(h), layers.Dropout(0.3)(h), layers.LeakyReLU()(h)]))
-    return Model(x, [y, layers.Dense(2, activity_regularizer="l2", kernel_regularizer="l1")(h)])
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_one_dtype_throughout(dtype):
-    config.set_floatx(dtype)
-    model = big_net()
-    x, y = draw(6, 3), [np.eye(4)[[0, 1, 2, 3, 0, 1]], draw(6, 2)]
-    assert {v.dtype for v in model.weights} == {dtype}
-    assert {w.dtype.name for w in model.get_weights()} == {dtype}
-    for p in (*model.predict(x), *model(x), *model(x, training=True)):
-        assert p.dtype == dtype
-    model.compile("adam", ["categorical_crossentropy", "mse"], metrics=[["accuracy"], ["mae"]])
-    model.fit(x, y, verbose=0)
-    assert {g.dtype for g in model.optimizer.gradients} == {dtype}
-    assert {m.dtype.name for m in model.optimizer.get_weights()} == {dtype}
-
-
-def test_float64_loses_nothing_on_the_way():
-    config.set_floatx("float64")
-    model = Sequential([Input((1,)), layers.Dense(1, kernel_initializer="ones")])
-    x = np.array([[1 + 1e-12]])
-    assert model.predict(x)[0, 0] == model(x)[0, 0] == 1 + 1e-12
-    model.compile("sgd", "mae")
-    assert model.evaluate(x, [[1.0]], verbose=0) == pytest.approx(1e-12, rel=1e-3)
-
-
-def test_layers_of_both_dtypes_convert():
-    model = Sequential(
-        [
-            Input((3,)),
-            layers.Dense(4, activation="tanh", dtype="float64"),
-            layers.Dense(4, activation="tanh"),
-            layers.Dense(2, dtype="float64"),
-        ]
-    )
-    assert [v.dtype for v in model.weights] == ["float64"] * 2 + ["float32"] * 2 + ["float64"] * 2
-    x, y = draw(6, 3).astype(np.float32), draw(6, 2)
-    p = model.predict(x)
-    assert p.dtype == np.float64
-    a, b, c = model.layers
-    h = dense(dense(x, a, "tanh").astype(np.float32), b, "tanh").astype(np.float32)
-    np.testing.assert_allclose(p, dense(h, c), rtol=1e-6, atol=1e-7)
-    twin = Sequential([Input((3,)), *(layers.Dense(4, activation="tanh") for _ in range(2))])
-    twin.add(layers.Dense(2))
-    twin.set_weights(model.get_weights())
-    for net in (model, twin):
-        net.compile(optimizers.SGD(0.1), "mse")
-        net.fit(x, y, epochs=5, batch_size=3, verbose=0, shuffle=False)
-    for mixed, single in zip(model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_allclose(mixed, single, rtol=1e-4, atol=1e-6)
-
-
-def test_nested_outputs_of_both_dtypes():
-    x = Input((3,))
-    inner = Model(x, [layers.Dense(2)(x), layers.Dense(2, dtype="float64")(x)])
-    z = Input((3,))
-    model = Model(z, inner(z))
-    data = draw(50, 3)
-    for a, b, dtype in zip(model.predict(data), inner.predict(data), DTYPES, strict=True):
-        assert a.dtype == dtype
-        np.testing.assert_array_equal(a, b)
-
-
-DTYPES = ["float32", "float64"]
-
-
-def test_outputs_of_both_dtypes_are_trained_together():
-    x = Input((3,))
-    model = Model(x, [layers.Dense(2)(x), layers.Dense(2, dtype="float64")(x)])
-    model.compile("sgd", "mse")
-    assert model.fit(draw(6, 3), [draw(6, 2), draw(6, 2)], verbose=0).history["loss"][0] > 0
 
 
 def test_the_module_has_the_two_classes():
