@@ -49,6 +49,18 @@ def test_shapes(shape, bias, activation, dtype):
     )
 
 
+@pytest.mark.parametrize("shape", [(300, 2053, 400), (300, 4200, 400), (4090, 350, 400)], ids=str)
+def test_long_sums_go_in_runs(shape, dtype):
+    """And each later run goes on from what the result holds."""
+    x, w, b, dy = draw(*shape, dtype)
+    y = ops.dense(x, w, b, activation="relu")
+    expected = reference.dense(x, w, b, activation="relu")
+    assert_close(y, expected, "product", dtype=dtype, terms=shape[1])
+    got = ops.dense_backward(dy, x, y, w, b, activation="relu")
+    expected = reference.dense_backward(dy, x, y, w, b, activation="relu")
+    check_backward(got, expected, x, w, dtype)
+
+
 @pytest.mark.parametrize("rows", [1, 31, 64, 65])
 def test_few_rows_through_a_large_kernel(rows, dtype):
     """Their dx is computed the other way round."""

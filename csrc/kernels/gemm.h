@@ -6,10 +6,10 @@
 // the second-level cache: 128 bytes in 14 cycles on AVX-512.
 //
 // Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-// 2008): a group of kBlockTiles tiles copies its rows of A, kDepth columns of them, next to one another into the
-// second level, and the panels of B (k by two vectors) stream past. While the group works on one panel it asks for the
-// next. Panels are best read in order: B is packed beforehand (pack) where many groups will read it, or must be
-// transposed; else the first tile that reads a panel keeps a copy for the others.
+// 2008): a group of tiles copies its rows of A, a run of columns of them, next to one another into the second level,
+// and the panels of B (k by two vectors) stream past. While the group works on one panel it asks for the next. Panels
+// are best read in order: B is packed beforehand (pack) where many groups will read it, or must be transposed; else the
+// first tile that reads a panel keeps a copy for the others.
 //
 // Every element of C is one chain of fused multiply-adds over p in order; a later run of k goes on from what C holds.
 // So neither tile, block, thread nor vector width changes a bit.
@@ -34,16 +34,19 @@ constexpr int kRows = 6;
 
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
-// A run of k. Each reads and writes C once more, so runs are long, as far as a group's copy of A, kBlockTiles * kRows *
-// kDepth, leaves room for a panel of B beside it: 573 and 128 KB of a second level of 1 MB. Measured on Zen 5 at
-// 1024^3, one thread, runs of 256, 512 and 1024: 84, 86 and 91 % of the peak.
-constexpr int64_t kDepth = 1024;
+// The longest run of k. Each reads and writes C once more, so runs are long, as far as a group's copy of A leaves room
+// for a panel of B beside it: 573 and 256 KB of a second level of 1 MB.
+constexpr int64_t kDepth = 2048;
 // On the baseline tier a broadcast of floats costs as much as a multiplication, and a product overwrites a factor:
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
 constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
+// A group: so many tiles at most, and so much of their tiles times their run. Measured on Zen 5 at 2048^3, runs of 1024
+// by ten tiles and of 2048 by five: 90 and 92.5 % of the peak; at 512^3, groups of four tiles and of ten: 91 and 93 %.
 template <class T>
 constexpr int64_t kBlockTiles = 40 / sizeof(T) / kRepeat<T>;
+template <class T>
+constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -68,6 +71,7 @@ RANVIER_INLINE bool near(const MatmulArgs& g) {
 // How C is cut: a chunk is a panel's columns of a group of tiles.
 struct Blocks {
   int64_t tiles, panels, groups;  // of C
+  int64_t depth;                  // of a run of k
   int vectors;                    // of a panel
   bool large;                     // groups of many tiles, which copy A; else of one
   bool by_rows;                   // the order of the chunks: all of a group's panels, or all of a panel's groups
@@ -80,10 +84,12 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
   b.groups = b.tiles;
+  b.depth = g.k <= kDepth ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, kDepth)), kLanes<T>) * kLanes<T>;
   if (b.large) {
     // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
     // rows.
-    const int64_t most = g.update && near<T>(g) ? clip(kBand / b.panels, 1, kBlockTiles<T>) : kBlockTiles<T>;
+    const int64_t fit = b.depth > 0 ? clip(kBlock<T> / b.depth, 1, kBlockTiles<T>) : 1;
+    const int64_t most = g.update && near<T>(g) ? clip(kBand / b.panels, 1, fit) : fit;
     if (b.tiles > most) {  // even work for two threads or four
       b.tiles = chunks_of(b.tiles, 4) * 4;
       b.groups = chunks_of(b.tiles, most);
@@ -284,7 +290,7 @@ void tile_of_runs(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) 
 // A group's rows of A, next to one another.
 template <class T>
 struct Copy {
-  alignas(64) T data[kBlockTiles<T> * kRows * (kDepth + kLanes<T>)*kRepeat<T> + kLanes<T>];
+  alignas(64) T data[kRows * (kBlock<T> + kBlockTiles<T> * kLanes<T>)*kRepeat<T> + kLanes<T>];
   int64_t a_row, a_column;  // strides
   int64_t tile;             // elements from one tile to the next
 };
@@ -420,7 +426,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
     }
     const int64_t tiles = tile_1 - tile_0;
     const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && far;
-    const int64_t run = blocks.large || keep_panel || g.transposed ? kDepth : g.k;  // others run over k at once
+    const int64_t run = blocks.large || keep_panel || g.transposed ? blocks.depth : g.k;  // others run over k at once
     T* const c_0 = static_cast<T*>(g.c) + batch * g.c_batch;
     const T* const b_0 = static_cast<const T*>(g.b) + batch * g.b_batch;
 
@@ -458,6 +464,9 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
         if (g.row_sum && tile_0 == 0) {
           sum_rows(static_cast<T*>(g.row_sum) + column, t.b, t.b_row, columns, depth, p0 > 0 || g.add_row_sum);
         }
+        // The next panel's columns of C, if they are lines of their own.
+        const bool next = kPanel<T> * sizeof(T) >= 64 && panel + 1 < panel_1;
+        const T* next_panel = next ? c_0 + row_of(tile_0) * g.n + column + width : nullptr;
         for (int64_t i = tile_0; i < tile_1; ++i) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;
           T* const c = c_0 + row * g.n + column;
@@ -468,7 +477,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * a_row;
           t.a_row = blocks.large ? copy.a_row : a_row;
           t.a_column = blocks.large ? copy.a_column : g.a_column;
-          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : nullptr;
+          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : next_panel;
           if (ahead) {  // each tile asks for its share of the panel
             t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
             t.ahead_step = chunks_of(width, tiles);
