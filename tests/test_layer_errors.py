@@ -11,7 +11,7 @@ import pytest
 
 import ranvier
 from nets import draw, refused
-from ranvier import Input, Sequential, config, layers, ops
+from ranvier import Input, Model, Sequential, config, layers, ops
 
 X, Y, C = draw(8, 3), draw(8, 2), np.arange(8) % 2
 
@@ -112,21 +112,94 @@ def test_layers_refuse_arrays(layer, x, error, text):
         layer(x)
 
 
-def test_a_built_layer_refuses_other_widths():
-    layer = layers.Dense(2)
-    layer(X)
-    before = layer.get_weights()
-    for bad, text in [
+@pytest.mark.parametrize(
+    ("make", "built", "other", "text"),
+    [
         (
-            draw(8, 5),
-            r"\[dense\] x has 5 columns but the kernel has 3 rows: x is \(8, 5\), kernel is",
+            lambda: layers.Dense(2),
+            (8, 3),
+            (8, 5),
+            r"Dense was built for inputs .*: axis -1 must be 3; received \(None, 5\)",
         ),
-        (draw(3), r"\[dense\] x must have at least 2 dimensions .*: for one row use x\[None\]"),
-    ]:
-        with pytest.raises(ValueError, match=text):
-            layer(bad)
+        (lambda: layers.Dense(2), (8, 3), (3,), r"received \(None,\): for one row use x\[None\]"),
+        (
+            lambda: layers.Conv2D(2, 3),
+            (2, 8, 8, 3),
+            (2, 8, 8, 4),
+            r"Conv2D was built for inputs \(None, 8, 8, 3\): axis -1 must be 3",
+        ),
+        (
+            lambda: layers.Conv2D(2, 3, data_format="channels_first"),
+            (2, 3, 8, 8),
+            (2, 4, 8, 8),
+            "axis 1 must be 3",
+        ),
+        (lambda: layers.SeparableConv1D(2, 3), (2, 8, 3), (2, 8, 4), "axis -1 must be 3"),
+        (lambda: layers.BatchNormalization(axis=1), (2, 3, 8), (2, 4, 8), "axis 1 must be 3"),
+        (lambda: layers.GlobalMaxPooling2D(), (2, 8, 8, 3), (8, 8, 3), "needs inputs of 4 axes"),
+        (lambda: layers.UpSampling2D(), (2, 8, 8, 3), (2, 8, 8, 3, 1), "needs inputs of 4 axes"),
+        (lambda: layers.SpatialDropout2D(0.5), (2, 8, 8, 3), (8, 8, 3), "needs inputs of 4 axes"),
+    ],
+)
+def test_a_built_layer_refuses_other_shapes(make, built, other, text):
+    layer = make()
+    layer(np.ones(built))
+    before = layer.get_weights()
+    with pytest.raises(ValueError, match=text):
+        layer(np.ones(other))
+    if len(other) > 1:
+        with pytest.raises(ValueError, match=text):  # in a graph as well
+            layer(Input(other[1:]))
     for a, b in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: layers.Dense(2), (None, 3)),
+        (lambda: layers.Conv2D(2, 3), (None, 8, 8, 3)),
+        (lambda: layers.BatchNormalization(), (None, 3)),
+    ],
+)
+def test_build_makes_the_variables_once(make, shape):
+    layer = make()
+    layer.build(input_shape=shape)
+    assert layer.built
+    count = len(layer.weights)
+    layer.build(shape)
+    layer(np.ones((2, *shape[1:])))
+    assert len(layer.weights) == count
+
+
+def test_build_of_a_derived_class():
+    class Shifted(layers.Dense):
+        def build(self, shape):
+            super().build(shape)
+            assert not self.built  # what follows is part of it
+            self.shift = self.add_weight((shape[-1],), "zeros", name="shift")
+
+    layer = Shifted(2)
+    layer.build((None, 3))
+    assert layer.built and len(layer.weights) == 3
+    with pytest.raises(ValueError, match="with a known number of columns"):
+        Shifted(2).build((None, None))
+
+
+def test_build_of_a_subclassed_model():
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = layers.Dense(4), layers.Dense(2)
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    model = Net()
+    model.build((None, 3))
+    assert model.built and len(model.weights) == 4
+    assert model(np.ones((5, 3))).shape == (5, 2)
+    assert len(model.weights) == 4
 
 
 def test_columns_must_be_known():
@@ -322,7 +395,7 @@ def test_a_layer_whose_output_is_not_what_it_told(lie):
     """In a process of its own, because memory may be overwritten."""
     lines = [
         "import numpy as np",
-        "from ranvier import Input, Sequential, layers",
+        "from ranvier import Input, Model, Sequential, layers",
         textwrap.dedent(LIARS[lie]),
         "x = np.ones((2000, 2))",
         "try:",

@@ -19,6 +19,7 @@ NumpyLayer.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,26 @@ __all__ = ["Layer", "NumpyLayer", "Shape", "activity_penalties", "state_updates"
 
 Shape = tuple[int | None, ...]
 Backward = Callable[[Any], Any]
+
+
+def _noted(build: Callable[..., None]) -> Callable[..., None]:
+    """A `build` that checks its input and notes that the layer is built, whoever calls it; once."""
+
+    @functools.wraps(build)
+    def noted(self: Layer, *args: Any, **kwargs: Any) -> None:
+        if self._building:  # from the build of a derived class
+            build(self, *args, **kwargs)
+        elif not self.built:
+            input_shape = next(iter((*args, *kwargs.values())), None)
+            self.check_input(input_shape)
+            self._building = True
+            try:
+                build(self, *args, **kwargs)
+            finally:
+                self._building = False
+            self.note_built(input_shape)
+
+    return noted
 
 _name_counts: dict[str, int] = {}
 
@@ -132,6 +153,11 @@ class Layer:
 
     autocast = True  # inputs of another float type are converted to the layer's
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "build" in vars(cls):
+            cls.build = _noted(cls.build)  # type: ignore[method-assign]
+
     def __init__(
         self,
         *,
@@ -145,6 +171,7 @@ class Layer:
         self._graphs: dict[bool, Graph] = {}
         self._nodes: list[Node] = []
         self._built_shape: Any = None
+        self._building = False
         if name is not None and not isinstance(name, str):
             raise ValueError(f"[{type(self).__name__}] name must be a string; received {name!r}")
         self.name = name or unique_name(snake_case(type(self).__name__))
@@ -156,6 +183,7 @@ class Layer:
 
     # --- what a layer defines -------------------------------------------------------------------
 
+    @_noted
     def build(self, input_shape: Any) -> None:
         """Make the variables; called once, before the first forward.
 
@@ -283,7 +311,10 @@ class Layer:
         buffers = [Buffer.from_array(x, self.input_dtype) for x in flat]
         for x in buffers:
             x.constant = True
-        y, _ = self.run(buffers if isinstance(inputs, (list, tuple)) else buffers[0], training)
+        shapes = [(None, *x.shape[1:]) for x in buffers]
+        many = isinstance(inputs, (list, tuple))
+        self.accept(shapes if many else shapes[0])
+        y, _ = self.run(buffers if many else buffers[0], training)
         return [b.view() for b in y] if isinstance(y, (list, tuple)) else y.view()
 
     def _call_symbolic(self, inputs: Any) -> Any:
@@ -295,7 +326,7 @@ class Layer:
                     f"[{self.name}] arrays and symbolic tensors cannot be mixed: {type(x).__name__}"
                 )
         shapes = tensors[0].shape if single else [x.shape for x in tensors]
-        self.ensure_built(shapes)
+        self.accept(shapes)
         out = self.compute_output_shape(shapes)
         node = Node(self, tensors, single, out, self.output_dtype)
         self._nodes.append(node)
@@ -357,15 +388,32 @@ class Layer:
     def ensure_built(self, input_shape: Any) -> None:
         """Build the layer if it is not built yet."""
         if not self.built:
-            self.check_input(input_shape)
             self.build(input_shape)
-            self.built = True
-            self._built_shape = input_shape
-            if not all(layer.built for layer in self.layers):
-                self.run_on_zeros(input_shape)  # builds the layers that forward runs
+
+    def note_built(self, input_shape: Any) -> None:
+        """What follows `build`, whoever called it."""
+        self.built = True
+        self._built_shape = input_shape
+        if not all(layer.built for layer in self.layers):
+            self.run_on_zeros(input_shape)  # builds the layers that forward runs
+
+    def accept(self, input_shape: Any) -> None:
+        """Build the layer for an input, or refuse what it cannot take."""
+        if self.built:
+            self.check_input(input_shape)
+        else:
+            self.build(input_shape)
 
     def check_input(self, input_shape: Any) -> None:
         """Raise ValueError for shapes that the layer cannot take."""
+
+    def check_size(self, input_shape: Shape, axis: int) -> None:
+        """Raise ValueError if the variables are made for another size of an axis."""
+        if self.built and input_shape[axis] != self._built_shape[axis]:
+            raise ValueError(
+                f"[{self.name}] {type(self).__name__} was built for inputs {self._built_shape}: "
+                f"axis {axis} must be {self._built_shape[axis]}; received {input_shape}"
+            )
 
     def graph(self, training: bool, input_shape: Any = None) -> Graph:
         """The graph traced from `call`."""

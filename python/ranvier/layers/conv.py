@@ -99,6 +99,10 @@ class _Convolution(SpatialLayer):
         if self.use_bias:
             self.bias = self.add_kernel("bias", (self.outputs(channels),), "bias")
 
+    def check_input(self, input_shape: Shape) -> None:
+        super().check_input(input_shape)
+        self.check_size(input_shape, -1 if self.data_format == "channels_last" else 1)
+
     def add_kernels(self, channels: int) -> None:
         raise NotImplementedError
 

@@ -54,10 +54,12 @@ class Dense(Layer):
 
     def check_input(self, input_shape: Shape) -> None:
         if len(input_shape) < 2 or input_shape[-1] is None:
+            hint = ": for one row use x[None]" if len(input_shape) == 1 else ""
             raise ValueError(
                 f"[{self.name}] Dense needs inputs of shape (rows, ..., columns) with a known "
-                f"number of columns; received {input_shape}"
+                f"number of columns; received {input_shape}{hint}"
             )
+        self.check_size(input_shape, -1)
 
     def build(self, input_shape: Shape) -> None:
         inputs = input_shape[-1]

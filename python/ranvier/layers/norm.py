@@ -80,6 +80,7 @@ class BatchNormalization(Layer):
                 f"[{self.name}] BatchNormalization needs inputs (rows, ...) with a known number of "
                 f"channels on axis {self.axis}; received {input_shape}"
             )
+        self.check_size(input_shape, self.axis)
 
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[self.axis]

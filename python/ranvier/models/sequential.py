@@ -124,6 +124,9 @@ class Sequential(Model):
                 self._begin = None
                 raise
 
+    def note_built(self, input_shape: Any) -> None:
+        """The graph, which `build` makes, has noted it."""
+
     def get_config(self) -> dict[str, Any]:
         """The layers, from which `from_config` makes a model with new weights."""
         stack = [*([self._begin] if self._begin else []), *self._stack]
