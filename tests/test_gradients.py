@@ -88,6 +88,7 @@ def test_softmax():
 
 def test_flatten():
     check(layers.Flatten(), draw(3, 2, 5))
+    check(layers.Flatten("channels_first"), draw(3, 2, 5, 4))
 
 
 @pytest.mark.parametrize("target", [(5, 2), (-1, 5), (10,), (2, 1, 5)])

@@ -102,6 +102,11 @@ def test_flatten_and_reshape():
     x = draw(3, 2, 4)
     np.testing.assert_array_equal(layers.Flatten()(x), x.reshape(3, 8))
     np.testing.assert_array_equal(layers.Flatten()(draw(3)), draw(3)[:, None])
+    image = draw(3, 2, 4, 5)
+    y = layers.Flatten(data_format="channels_first")(image)
+    np.testing.assert_array_equal(y, image.transpose(0, 2, 3, 1).reshape(3, 40))
+    flat = image[:, :, 0, 0]
+    np.testing.assert_array_equal(layers.Flatten("channels_first")(flat), flat)
     np.testing.assert_array_equal(layers.Reshape((4, 2))(x), x.reshape(3, 4, 2))
     np.testing.assert_array_equal(layers.Reshape((-1,))(x), x.reshape(3, 8))
     np.testing.assert_array_equal(layers.Reshape((2, -1, 2))(x), x.reshape(3, 2, 2, 2))
@@ -221,6 +226,13 @@ def test_results_do_not_share_memory():
     np.testing.assert_array_equal(x, draw(4, 6))
 
 
+def test_words_in_capitals():
+    pool = layers.MaxPooling2D(padding="SAME", data_format="Channels_First")
+    assert (pool.padding, pool.data_format) == ("same", "channels_first")
+    assert layers.Conv1D(2, 3, padding="Causal").padding == "causal"
+    assert layers.Flatten("CHANNELS_FIRST").data_format == "channels_first"
+
+
 SHAPES = [
     (lambda: layers.Dense(5), (4, 3)),
     (lambda: layers.Dense(5), (4, 2, 3)),
@@ -231,6 +243,7 @@ SHAPES = [
     (lambda: layers.Flatten(), (4, 2, 3)),
     (lambda: layers.Flatten(), (4, 3)),
     (lambda: layers.Flatten(), (4,)),
+    (lambda: layers.Flatten("channels_first"), (4, 2, 3, 5)),
     (lambda: layers.Reshape((3, -1)), (4, 2, 3)),
     (lambda: layers.Dropout(0.5), (4, 2, 3)),
     (lambda: layers.Rescaling(2.0), (4, 3)),
@@ -460,7 +473,7 @@ CONFIGS = [
     (layers.ReLU(max_value=3.0, negative_slope=0.5), (4, 2)),
     (layers.LeakyReLU(0.7), (4, 2)),
     (layers.Softmax(), (4, 2)),
-    (layers.Flatten(), (4, 2, 3)),
+    (layers.Flatten("channels_first"), (4, 2, 3)),
     (layers.Reshape((3, -1)), (4, 6)),
     (layers.Dropout(0.3, seed=5), (4, 2)),
     (layers.Rescaling(2.0, offset=1.0), (4, 2)),

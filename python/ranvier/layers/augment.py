@@ -16,7 +16,7 @@ import numpy as np
 from ranvier import _core, ops, seeds
 from ranvier._core import Buffer
 from ranvier.layers.base import Shape
-from ranvier.layers.spatial import SpatialLayer, per_axis
+from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 
 __all__ = [
     "CenterCrop",
@@ -104,11 +104,7 @@ class RandomFlip(_Random):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format, seed, **kwargs)
-        if mode not in self._MODES:
-            raise ValueError(
-                f"[RandomFlip] mode must be one of {', '.join(self._MODES)}; received {mode!r}"
-            )
-        self.mode = mode
+        self.mode = choice("RandomFlip", "mode", mode, tuple(self._MODES))
 
     def run_channels_last(self, x):
         over, across = self._MODES[self.mode]
@@ -132,10 +128,10 @@ class _Filled(_Random):
     ) -> None:
         super().__init__(data_format, seed, **kwargs)
         kind = type(self).__name__
-        self.fill_mode = _choice(
+        self.fill_mode = choice(
             kind, "fill_mode", fill_mode, ("constant", "nearest", "reflect", "wrap")
         )
-        self.interpolation = _choice(kind, "interpolation", interpolation, ("bilinear", "nearest"))
+        self.interpolation = choice(kind, "interpolation", interpolation, ("bilinear", "nearest"))
         self.fill_value = float(fill_value)
 
     def get_config(self) -> dict[str, Any]:
@@ -371,7 +367,7 @@ class Resizing(_Resampled):
         super().__init__(data_format, **kwargs)
         (self.height,) = per_axis("Resizing", "height", height, 1)
         (self.width,) = per_axis("Resizing", "width", width, 1)
-        self.interpolation = _choice(
+        self.interpolation = choice(
             "Resizing", "interpolation", interpolation, ("bilinear", "nearest")
         )
 
@@ -526,9 +522,3 @@ def _bounds(kind: str, name: str, factor: Factor) -> tuple[float, float]:
             f"[{kind}] {name} must be a number >= 0 or a pair (low, high); received {factor!r}"
         )
     return float(low), float(high)
-
-
-def _choice(kind: str, name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"[{kind}] {name} must be one of {', '.join(allowed)}; received {value!r}")
-    return value

@@ -7,7 +7,7 @@ from typing import Any
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Shape
 from ranvier.layers.norm import folds_normalization
-from ranvier.layers.spatial import SpatialLayer, per_axis
+from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 from ranvier.variables import Variable
 
 __all__ = [
@@ -54,11 +54,7 @@ class _Convolution(SpatialLayer):
         self.kernel_size = per_axis(kind, "kernel_size", kernel_size, self.rank)
         self.strides = per_axis(kind, "strides", strides, self.rank)
         self.dilation_rate = per_axis(kind, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding.lower() if isinstance(padding, str) else padding
-        if self.padding not in self.paddings:
-            raise ValueError(
-                f"[{kind}] padding must be one of {', '.join(self.paddings)}; received {padding!r}"
-            )
+        self.padding = choice(kind, "padding", padding, self.paddings)
         self.activation = activations.serialize(activation)
         self.use_bias = bool(use_bias)
         self.bias_initializer = initializers.get(bias_initializer)

@@ -9,6 +9,7 @@ import numpy as np
 from ranvier import _core, ops, seeds
 from ranvier._core import Buffer
 from ranvier.layers.base import Layer, Shape
+from ranvier.layers.spatial import format_of
 
 __all__ = ["Dropout", "SpatialDropout1D", "SpatialDropout2D"]
 
@@ -72,12 +73,7 @@ class SpatialDropout2D(Dropout):
         self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any
     ) -> None:
         super().__init__(rate, seed, **kwargs)
-        self.data_format = data_format or "channels_last"
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                f"[{type(self).__name__}] data_format must be 'channels_last' or 'channels_first'; "
-                f"received {data_format!r}"
-            )
+        self.data_format = format_of(type(self).__name__, data_format)
 
     def check_input(self, input_shape: Shape) -> None:
         if len(input_shape) != self.rank + 2:

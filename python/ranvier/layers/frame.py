@@ -9,7 +9,7 @@ import numpy as np
 from ranvier import ops
 from ranvier._core import Buffer
 from ranvier.layers.base import Shape
-from ranvier.layers.spatial import SpatialLayer, per_axis
+from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 
 __all__ = [
     "Cropping1D",
@@ -80,13 +80,10 @@ class UpSampling2D(_Placed):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format, **kwargs)
-        self.times = per_axis(type(self).__name__, "size", size, self.rank)
-        if interpolation not in ("nearest", "bilinear"):
-            raise ValueError(
-                f"[{type(self).__name__}] interpolation must be 'nearest' or 'bilinear'; received "
-                f"{interpolation!r}"
-            )
-        self.interpolation, self.fill_mode = interpolation, "nearest"
+        kind = type(self).__name__
+        self.times = per_axis(kind, "size", size, self.rank)
+        self.interpolation = choice(kind, "interpolation", interpolation, ("nearest", "bilinear"))
+        self.fill_mode = "nearest"
 
     def size(self, axis: int, size: int) -> int:
         return size * self.times[axis]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ranvier import ops
 from ranvier.layers.base import Shape
-from ranvier.layers.spatial import SpatialLayer, per_axis
+from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 
 __all__ = [
     "AveragePooling1D",
@@ -43,9 +43,7 @@ class _Pooling(SpatialLayer):
         self.pool_size = per_axis(kind, "pool_size", pool_size, self.rank)
         chosen = pool_size if strides is None else strides
         self.strides = per_axis(kind, "strides", chosen, self.rank)
-        if padding not in ("valid", "same"):
-            raise ValueError(f"[{kind}] padding must be 'valid' or 'same'; received {padding!r}")
-        self.padding = padding
+        self.padding = choice(kind, "padding", padding, ("valid", "same"))
 
     def shape_channels_last(self, shape: Shape) -> Shape:
         axes = zip(shape[1:-1], self.pool_size, self.strides, strict=True)

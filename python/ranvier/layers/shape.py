@@ -8,19 +8,39 @@ from typing import Any
 
 from ranvier import ops
 from ranvier.layers.base import Layer, Shape
+from ranvier.layers.spatial import format_of
 
 __all__ = ["Flatten", "Permute", "Reshape"]
 
 
 class Flatten(Layer):
-    """(rows, a, b, ...) to (rows, a * b * ...); (rows,) to (rows, 1)."""
+    """(rows, a, b, ...) to (rows, a * b * ...); (rows,) to (rows, 1).
+
+    Args:
+        data_format: "channels_last" (None), or "channels_first": (rows, channels, a, ...) is
+            flattened as if the channels stood last, so that what follows does not depend on it.
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_format = format_of("Flatten", data_format)
 
     def forward(self, x, *, training=False):
-        return _reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+        shape = (x.shape[0], math.prod(x.shape[1:]))
+        if self.data_format == "channels_last" or x.ndim < 3:
+            return _reshape(x, shape)
+        last = (0, *range(2, x.ndim), 1)
+        back = [last.index(d) for d in range(x.ndim)]
+        turned = ops.transpose(x, last)
+        y = turned.reshape(shape)
+        return y, lambda dy: ops.transpose(dy.reshape(turned.shape), back)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(d or 0 for d in rest))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "data_format": self.data_format}
 
 
 class Reshape(Layer):

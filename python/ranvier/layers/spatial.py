@@ -11,7 +11,7 @@ from ranvier import ops
 from ranvier._core import Buffer
 from ranvier.layers.base import Layer, Shape
 
-__all__ = ["SpatialLayer", "per_axis"]
+__all__ = ["SpatialLayer", "choice", "format_of", "per_axis"]
 
 
 def per_axis(kind: str, name: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
@@ -31,6 +31,24 @@ def per_axis(kind: str, name: str, value: Any, rank: int, least: int = 1) -> tup
     return tuple(int(v) for v in values)
 
 
+def choice(kind: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """An argument that is one of some words, in capitals or not.
+
+    Raises:
+        ValueError: if it is none; `kind` is the layer's class.
+    """
+    word = value.lower() if isinstance(value, str) else value
+    if word not in allowed:
+        raise ValueError(f"[{kind}] {name} must be one of {', '.join(allowed)}; received {value!r}")
+    return word
+
+
+def format_of(kind: str, data_format: str | None) -> str:
+    """Where the channels stand: last, if None."""
+    allowed = ("channels_last", "channels_first")
+    return choice(kind, "data_format", data_format or "channels_last", allowed)
+
+
 class SpatialLayer(Layer):
     """A layer over (rows, *axes, channels), or (rows, channels, *axes) for "channels_first".
 
@@ -44,12 +62,7 @@ class SpatialLayer(Layer):
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.data_format = data_format or "channels_last"
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                f"[{type(self).__name__}] data_format must be 'channels_last' or 'channels_first'; "
-                f"received {data_format!r}"
-            )
+        self.data_format = format_of(type(self).__name__, data_format)
 
     def run_channels_last(self, x: Buffer) -> tuple[Buffer, Callable[[Any], Any]]:
         """y and backward, for x (rows, *axes, channels)."""
