@@ -128,6 +128,27 @@ def test_threads_share_calls_with_the_same_bits(threads):
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_run_ends_for_all_threads_at_the_same_step():
+    """Of calls that do not conflict: a thread may be a whole step behind when the run ends."""
+    code = """
+        import numpy as np, ranvier as rv
+        from ranvier import _core, ops
+        _core.share_above(0)
+        rv.set_num_threads(6)
+        x = _core.Buffer.from_array(np.arange(-20000, 20000, dtype=np.float32))
+        for _ in range(50):
+            program = _core.Program(_core.Pool())
+            program.begin()
+            y = ops.activation(x, "relu")
+            program.end()
+            for steps in 12 * [3, 20]:
+                assert program.run(steps, 60.0) == steps
+        assert program.plan[0][2] == -1  # shared
+        np.testing.assert_array_equal(y.numpy(), np.maximum(x.numpy(), 0))
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("isa", _core.supported_isas())
 def test_bits_on_each_tier(isa):
     """Composed and replayed steps, at 1, 2, 3, 4 and 7 threads, give the same bits."""

@@ -417,7 +417,9 @@ int64_t Program::run_alone(int64_t steps, double seconds) {
 int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double seconds) {
 #if defined(_OPENMP)
   int64_t done = 0;
-  std::atomic<bool> go_on{steps > 0}, stopped{false};
+  // Named, not told by a flag: without barriers within a step, the first thread may be a step ahead of the others.
+  std::atomic<int64_t> last_step{INT64_MAX};
+  std::atomic<bool> stopped{false};
   Barrier barrier(team);
   stop_wanted = false;
   const int dynamic = omp_get_dynamic();
@@ -429,7 +431,7 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
     const int64_t me = omp_get_thread_num();
     if (me > 0) leave(first);
     Deadline deadline(seconds);
-    while (go_on.load(std::memory_order_acquire)) {
+    for (int64_t step = 0; step <= last_step.load(std::memory_order_acquire); ++step) {
       for (const Turn& turn : turns_) {
         if (turn.barrier) barrier.wait();
         if (stopped.load(std::memory_order_relaxed)) continue;  // set before a barrier that all have passed
@@ -444,7 +446,7 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
       if (me == 0) {
         done += stopped.load(std::memory_order_relaxed) ? 0 : 1;
         if (stopped.load(std::memory_order_relaxed) || done >= steps || deadline.passed()) {
-          go_on.store(false, std::memory_order_release);
+          last_step.store(step, std::memory_order_release);
         }
       }
       barrier.wait();
