@@ -68,8 +68,10 @@ def test_sequential_takes_layers_only():
     for bad in (np.tanh, "dense", layers.Dense):
         with pytest.raises(TypeError, match=r"\[Sequential\] add needs a layer; received"):
             Sequential([bad])
-    with pytest.raises(TypeError, match="unexpected keyword argument"):
+    with pytest.raises(TypeError, match=r"\[Dense\] got an unexpected keyword argument 'unit'"):
         layers.Dense(2, unit=3)
+    with pytest.raises(TypeError, match=r"\[Sequential\] got an unexpected keyword argument 'nam'"):
+        Sequential(nam="net")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,11 @@ class Layer:
         trainable: bool = True,
         activity_regularizer: Any = None,
         input_shape: Sequence[int | None] | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:  # Python would name this class, not the one that the user wrote
+            key, kind = next(iter(unknown)), type(self).__name__
+            raise TypeError(f"[{kind}] got an unexpected keyword argument {key!r}")
         self._variables: list[Variable] = []
         self._graphs: dict[bool, Graph] = {}
         self._nodes: list[Node] = []
