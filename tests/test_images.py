@@ -41,6 +41,17 @@ def test_in_the_order_of_their_names(folder):
     assert shades[:, 0].tolist() == [0, 2, 1, 3, 0, 2, 4, 1, 3, 0, 2, 4, 1, 3, 5]
 
 
+@pytest.mark.parametrize("color_mode", ["grayscale", "rgb"])
+def test_grey_of_16_bits(tmp_path, color_mode):
+    grey = (np.arange(12, dtype=np.uint16) * 5900).reshape(3, 4)
+    (tmp_path / "scans").mkdir()
+    Image.fromarray(grey).save(tmp_path / "scans" / "a.png")
+    header = b"P5 4 3 65535\n"
+    (tmp_path / "scans" / "b.ppm").write_bytes(header + grey.astype(">u2").tobytes())
+    x, _, _ = utils.image_dataset(tmp_path, color_mode=color_mode, image_size=(3, 4))
+    np.testing.assert_array_equal(x, np.broadcast_to((grey >> 8)[..., None], x.shape))
+
+
 def test_labels(folder):
     _, y, _ = utils.image_dataset(folder, label_mode="categorical", image_size=(2, 2), seed=1)
     assert y.shape == (15, 3) and y.dtype == np.float32

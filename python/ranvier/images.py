@@ -213,6 +213,9 @@ def _find(
 def _read(image: Any, path: str, mode: str) -> Any:
     try:
         with image.open(path) as opened:
+            if opened.mode[0] == "I":  # 16 bits of grey: Pillow would cut them off at 255
+                high = (np.asarray(opened) >> 8).astype(np.uint8)
+                return image.fromarray(high).convert(mode)
             return opened.convert(mode)
     except (OSError, SyntaxError) as error:  # what Pillow raises for broken files
         raise ValueError(f"[image_dataset] {path!r} cannot be read: {error}") from None
