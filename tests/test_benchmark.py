@@ -51,6 +51,24 @@ def known(monkeypatch):
     return machine
 
 
+def yardsticks(monkeypatch, clock):
+    """Limits that take the clock's time. -> what was asked for, a list that grows"""
+    asked = []
+
+    def yardstick(key):
+        asked.append(key)
+        rate = 10e9 if isinstance(key, int) else 400e9 / key.itemsize
+
+        def work(steps):
+            clock.now += 1e-6 * steps
+            return 1e-6 * steps * rate
+
+        return work
+
+    monkeypatch.setattr(benchmark, "_yardstick", yardstick)
+    return asked
+
+
 # ---- works ---------------------------------------------------------------------------------------
 
 
@@ -107,7 +125,7 @@ def test_the_amount_of_work():
 
 
 def test_limits_are_measured_once():
-    machine = Machine(0.001, lasts=60)
+    machine = Machine(0.001)
     assert machine.peak() > 1e7
     assert machine.peak(np.float64) > 1e7
     assert machine.bandwidth(40_000) > 1e6
@@ -116,14 +134,6 @@ def test_limits_are_measured_once():
     assert machine.bandwidth(40_000) == machine.bandwidth(65_536)
     with pytest.raises(TypeError):
         machine.bandwidth(65_537)
-
-
-def test_limits_are_measured_again(monkeypatch):
-    """The clock may have changed meanwhile."""
-    rates = iter((3.0, 2.0, 5.0))
-    monkeypatch.setattr(benchmark, "_best", lambda work, seconds: next(rates))
-    machine = Machine(lasts=0)
-    assert [machine.peak(), machine.peak(), machine.bandwidth(40_000)] == [3.0, 2.0, 5.0]
 
 
 def test_the_stream_moves_what_it_counts(monkeypatch):
@@ -135,30 +145,76 @@ def test_the_stream_moves_what_it_counts(monkeypatch):
         calls.append(a.nbytes + b.nbytes)
 
     monkeypatch.setattr(_core, "triad", triad)
-    monkeypatch.setattr(benchmark, "_best", lambda work, seconds: work(5))
-    assert Machine().bandwidth(100_000) == 5 * 3 * 65_536
+    assert benchmark._yardstick(131_072)(5) == 5 * 3 * 65_536
     assert calls == [131_072]
 
 
-def test_shares(monkeypatch):
-    machine = known(monkeypatch)
-    assert machine.share(benchmark.Product(10, 100, 1000), 1e-4) == pytest.approx(0.2)
-    assert machine.share(benchmark.Product(10, 100, 1000, np.float64), 1e-4) == pytest.approx(0.4)
-    assert machine.share(benchmark.Elementwise("tanh", 1000), 1e-6) == pytest.approx(0.16)
-    assert machine.share(benchmark.Elementwise("tanh", 10**6), 1e-3) == pytest.approx(0.8)
+@pytest.mark.parametrize(
+    ("work", "seconds", "key", "share"),
+    [
+        (benchmark.Product(10, 100, 1000), 1e-4, np.dtype(np.float32), 0.2),
+        (benchmark.Product(10, 100, 1000, np.float64), 1e-4, np.dtype(np.float64), 0.4),
+        (benchmark.Elementwise("tanh", 1000), 1e-6, 8192, 0.8),
+        (benchmark.Elementwise("tanh", 10**6), 1e-3, 1 << 23, 0.8),
+    ],
+)
+def test_shares(work, seconds, key, share, monkeypatch):
+    clock = Clock(monkeypatch)
+    asked, machine = yardsticks(monkeypatch, clock), Machine()
+    assert machine.share(work, clock.run(seconds), 0.1) == pytest.approx(share)
+    assert asked == [key]
+    assert machine.limit(work) == pytest.approx((work.flop or work.bytes) / seconds / share)
+    assert asked == [key]  # not measured again
 
 
-def test_the_best_rate(monkeypatch):
+def test_a_work_of_several_steps(monkeypatch):
+    clock = Clock(monkeypatch)
+    yardsticks(monkeypatch, clock)
+    work = benchmark.Product(10, 100, 1000)
+    work.steps = 5
+    assert Machine().share(work, clock.run(5e-4), 0.1) == pytest.approx(0.2)
+
+
+def test_what_slows_the_machine_slows_both(monkeypatch):
+    clock = Clock(monkeypatch)
+
+    def run(seconds=1e-4):
+        clock.now += seconds * (1 if clock.now < 0.15 else 3)
+
+    def yardstick(steps):
+        run(1e-6 * steps)
+        return 1e-6 * steps * 100e9
+
+    monkeypatch.setattr(benchmark, "_yardstick", lambda key: yardstick)
+    share = Machine().share(benchmark.Product(10, 100, 1000), run, 0.2)
+    assert share == pytest.approx(0.2, rel=1e-3)
+    assert clock.now > 0.3  # it became slow halfway
+
+
+def test_the_rate_of_a_round(monkeypatch):
     clock, seen = Clock(monkeypatch), []
 
     def work(steps):
         seen.append(steps)
-        clock.now += steps * (1e-5 if len(seen) % 7 else 5e-6)  # now and then twice as fast
+        clock.now += steps * 1e-5
         return 3 * steps
 
-    assert benchmark._best(work, 0.1) == pytest.approx(6e5)
+    rate = benchmark._rounds(work)
+    assert rate() == pytest.approx(3e5)
     assert max(seen) * 1e-5 >= 2e-3
-    assert clock.now == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_limit_is_the_median_of_rounds(monkeypatch):
+    clock, calls = Clock(monkeypatch), []
+
+    def work(steps):
+        calls.append(steps)
+        clock.now += steps * (1e-5 if len(calls) % 7 else 1e-4)  # now and then far slower
+        return steps
+
+    monkeypatch.setattr(benchmark, "_yardstick", lambda key: work)
+    assert Machine(0.1).peak() == pytest.approx(1e5)
+    assert clock.slept > 0
 
 
 def test_threads_that_start_late_do_not_count(monkeypatch):
@@ -169,7 +225,7 @@ def test_threads_that_start_late_do_not_count(monkeypatch):
         clock.now += 3e-3 + steps * 1e-6
         return steps
 
-    assert benchmark._best(work, 0.1) > 0.5e6
+    assert benchmark._rounds(work)() > 0.5e6
 
 
 def test_its_lines(monkeypatch):
@@ -212,7 +268,8 @@ def test_rounds_fill_the_budget(monkeypatch):
 
 
 def test_rows(monkeypatch):
-    clock, machine = Clock(monkeypatch), known(monkeypatch)
+    clock, machine = Clock(monkeypatch), Machine()
+    yardsticks(monkeypatch, clock)
 
     class Slow(Work):
         name, flop = "slow", 10**6

@@ -400,28 +400,29 @@ QUICK: tuple[Work, ...] = (
 
 
 class Machine:
-    """This machine and its limits, each measured when it is asked for.
+    """This machine and its limits, each measured when it is first asked for.
 
-    Processors change their clock, and what shares the machine takes of the memory: a limit is that
-    of a moment.
+    Processors change their clock, and what shares the machine takes of the memory, within seconds:
+    `share` measures a limit anew, in turn with the work.
 
     Args:
         seconds: to measure each limit for.
-        lasts: seconds after which a limit is measured anew.
     """
 
-    def __init__(self, seconds: float = 0.15, lasts: float = 3.0) -> None:
-        self.seconds, self.lasts = seconds, lasts
-        self._limits: dict[Any, tuple[float, float]] = {}  # when it was measured, and the rate
+    def __init__(self, seconds: float = 0.15) -> None:
+        self.seconds = seconds
+        self._limits: dict[Any, float] = {}  # the latest rates
 
-    def _limit(self, key: Any, prepare: Callable[[], Callable[[int], int]]) -> float:
-        when, rate = self._limits.get(key, (-math.inf, 0.0))
-        if perf_counter() - when > self.lasts:
+    def _limit(self, key: Any) -> float:
+        if key not in self._limits:
             # For 0.1 s after NumPy's product, the peak is three quarters of itself.
             sleep(4 * SETTLE)
-            rate = _best(prepare(), self.seconds)
-            self._limits[key] = perf_counter(), rate
-        return rate
+            rates: list[float] = []
+            rate, end = _rounds(_yardstick(key)), perf_counter() + self.seconds
+            while not rates or perf_counter() < end:
+                rates.append(rate())
+            self._limits[key] = statistics.median(rates)
+        return self._limits[key]
 
     @property
     def cpu(self) -> str:
@@ -449,31 +450,14 @@ class Machine:
 
     def peak(self, dtype: Any = np.float32) -> float:
         """Flops a second of all threads: independent multiply-adds that touch no memory."""
-        key = np.dtype(dtype)
-
-        def prepare() -> Callable[[int], int]:
-            y = np.empty(_core.threads(), key)
-            return lambda steps: _core.peak(y, steps, 1.0, 0.5, 1.0)
-
-        return self._limit(key, prepare)
+        return self._limit(np.dtype(dtype))
 
     def bandwidth(self, size: int) -> float:
         """Bytes a second of all threads in a += s b over two arrays of `size` bytes in all.
 
         The size counts as the next power of two.
         """
-        size = 1 << max(13, (size - 1).bit_length())
-
-        def prepare() -> Callable[[int], int]:
-            a, b = np.zeros(size // 8, np.float32), np.full(size // 8, 1e-3, np.float32)
-
-            def triad(passes: int) -> int:
-                _core.triad(a, b, 1e-3, passes, a)
-                return 3 * a.nbytes * passes  # reads a and b, writes a
-
-            return triad
-
-        return self._limit(size, prepare)
+        return self._limit(_stream(size))
 
     @property
     def in_cache(self) -> float:
@@ -485,11 +469,26 @@ class Machine:
         """Bandwidth far beyond the last-level cache."""
         return self.bandwidth(min(max(1 << 28, 4 * self.cache(3)), 1 << 30))
 
-    def share(self, work: Work, seconds: float) -> float:
-        """Which part of the limit a work reaches that took so long, just now."""
-        if work.flop:
-            return work.flop / seconds / self.peak(work.dtype)
-        return work.bytes / seconds / self.bandwidth(work.memory)
+    def limit(self, work: Work) -> float:
+        """Flops or bytes a second: the latest rate of what limits this work."""
+        return self._limit(_limit_of(work))
+
+    def share(self, work: Work, run: Run, budget: float) -> float:
+        """Which part of its limit a work reaches: medians of rounds in turn.
+
+        Args:
+            work: what is done.
+            run: does it once.
+            budget: seconds for the rounds of the work.
+        """
+        calls, rounds = rounds_of(run, budget)
+        amount = calls * work.steps * (work.flop or work.bytes)
+        limit, limits, rates = _rounds(_yardstick(_limit_of(work))), [], []
+        for _ in range(rounds):
+            limits.append(limit())
+            rates.append(amount / _timed(run, calls))
+        self._limits[_limit_of(work)] = statistics.median(limits)
+        return statistics.median(rates) / statistics.median(limits)
 
     def lines(self) -> list[str]:
         """What it is, and its limits."""
@@ -503,9 +502,32 @@ class Machine:
         ]
 
 
-def _best(work: Callable[[int], int], seconds: float) -> float:
-    """The highest rate at which `work(n)`, n steps of which it returns the amount, is done."""
-    # So long that starting threads does not count: a thread that shares a processor with another at
+def _stream(size: int) -> int:
+    return 1 << max(13, (size - 1).bit_length())
+
+
+def _limit_of(work: Work) -> Any:
+    """What limits a work: the peak of a type, or the stream over so many bytes."""
+    return np.dtype(work.dtype) if work.flop else _stream(work.memory)
+
+
+def _yardstick(key: Any) -> Callable[[int], int]:
+    """A function that works at this limit for n steps, and returns how much it did."""
+    if isinstance(key, np.dtype):
+        y = np.empty(_core.threads(), key)
+        return lambda steps: _core.peak(y, steps, 1.0, 0.5, 1.0)
+    a, b = np.zeros(key // 8, np.float32), np.full(key // 8, 1e-3, np.float32)
+
+    def triad(passes: int) -> int:
+        _core.triad(a, b, 1e-3, passes, a)
+        return 3 * a.nbytes * passes  # reads a and b, writes a
+
+    return triad
+
+
+def _rounds(work: Callable[[int], int]) -> Callable[[], float]:
+    """A function that does some steps of `work` and returns the rate at which it did them."""
+    # So many that starting threads does not count: a thread that shares a processor with another at
     # first is late by milliseconds, whatever the work. Then twice the work takes hardly longer.
     steps, took, before = 1, 0.0, math.inf
     while took < max(2e-3, 1.5 * before):
@@ -514,12 +536,13 @@ def _best(work: Callable[[int], int], seconds: float) -> float:
         begin = perf_counter()
         work(steps)
         took = perf_counter() - begin
-    best, end = 0.0, perf_counter() + seconds
-    while best == 0 or perf_counter() < end:
+
+    def rate() -> float:
         begin = perf_counter()
         amount = work(steps)
-        best = max(best, amount / (perf_counter() - begin))
-    return best
+        return amount / (perf_counter() - begin)
+
+    return rate
 
 
 # ---- timing --------------------------------------------------------------------------------------
@@ -564,7 +587,7 @@ class Row:
         numpy_seconds: NumPy's.
         rate: flops or bytes a second, Ranvier's.
         unit: of the rate, "FLOP/s" or "B/s".
-        share: of the limit that was measured in the same run, from 0 to 1.
+        share: of the limit that was measured in turn with it, from 0 to 1.
     """
 
     name: str
@@ -592,9 +615,11 @@ def rows_of(works: Iterable[Work], machine: Machine, budget: float = 0.25) -> It
         AssertionError: if an answer is wrong.
     """
     for work in works:
-        ours, theirs = (seconds_of(work.prepare(who), budget) for who in ("ranvier", "numpy"))
+        run = work.prepare("ranvier")
+        ours, share = seconds_of(run, budget), machine.share(work, run, budget)
+        theirs = seconds_of(work.prepare("numpy"), budget)
         amount, unit = (work.flop, "FLOP/s") if work.flop else (work.bytes, "B/s")
-        yield Row(work.name, ours, theirs, amount / ours, unit, machine.share(work, ours))
+        yield Row(work.name, ours, theirs, amount / ours, unit, share)
 
 
 # ---- what is shown -------------------------------------------------------------------------------
