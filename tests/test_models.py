@@ -408,12 +408,30 @@ def test_weight_errors_change_nothing():
         Sequential(stack(), name="late").count_params()
 
 
+def test_layers_and_weights_stand_as_in_keras():
+    """By their largest distance from the outputs, whichever was made or runs first."""
+    a, b, unread = Input((4,), name="a"), Input((4,), name="b"), Input((4,), name="unread")
+    short = layers.Dense(4, name="short")
+    x = layers.Dense(4, name="x")(a)
+    y = layers.Dense(4, name="y")(layers.Dense(4, name="long")(x))
+    z = layers.Dense(4, name="z")(short(b))
+    both = layers.Add(name="both")([short(y), z])
+    model = Model([a, b, unread], [layers.Dense(1, name="p")(x), both])
+    names = [layer.name for layer in model.layers]
+    assert names == ["a", "x", "long", "y", "b", "short", "z", "unread", "p", "both"]
+    assert [v.path for v in model.weights[::2]] == [
+        f"{name}/kernel" for name in ("x", "long", "y", "short", "z", "p")
+    ]
+    again = Model.from_config(model.get_config())
+    assert [layer.name for layer in again.layers] == names
+
+
 def test_get_layer():
     model = two_by_two()
     assert model.get_layer("h").units == 4
     assert model.get_layer(index=0).name == "a"
     assert model.get_layer(index=-1).name == "q"
-    with pytest.raises(ValueError, match=r"\[get_layer\] net has no layer 'z'; it has \['a', 'b',"):
+    with pytest.raises(ValueError, match=r"\[get_layer\] net has no layer 'z'; it has \['a', 'h',"):
         model.get_layer("z")
     with pytest.raises(
         ValueError, match=r"\[get_layer\] index 9 is out of range: net has 6 layers"

@@ -140,6 +140,7 @@ class Graph:
                     f"layers called on them; received {type(tensor).__name__}"
                 )
         self.nodes = self._sorted()
+        self._layers = self._ordered_layers()
         # Each tensor has a slot, so that a walk is list indexing.
         slots = {id(t): i for i, t in enumerate(self.inputs)}
         for node in self.nodes:
@@ -213,13 +214,42 @@ class Graph:
                     stack += [(t, False) for t in reversed(node.inputs)]
         return order
 
+    def _ordered_layers(self) -> list[Layer]:
+        """The farthest from the outputs first; equally far ones as they are met on the way back."""
+        inputs = {id(t) for t in self.inputs}
+        far: dict[Layer, int] = {}  # by way of the most layers
+        of_node: dict[int, int] = {}
+        for node in reversed(self.nodes):
+            steps = far[node.layer] = max(of_node.get(id(node), 0), far.get(node.layer, 0))
+            for tensor in node.inputs:
+                if id(tensor) not in inputs:
+                    of_node[id(tensor.node)] = max(of_node.get(id(tensor.node), 0), steps + 1)
+                elif tensor.layer is not None:
+                    far[tensor.layer] = max(far.get(tensor.layer, 0), steps + 1)
+        unread = (t.layer for t in self.inputs if t.layer is not None and t.layer not in far)
+        met: dict[Layer, None] = dict.fromkeys(unread)
+        stack, seen = self.outputs[::-1], set()
+        while stack:
+            tensor = stack.pop()
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            if id(tensor) not in inputs:
+                assert tensor.node is not None  # _sorted
+                met[tensor.node.layer] = None
+                stack += reversed(tensor.node.inputs)
+            elif tensor.layer is not None:
+                met[tensor.layer] = None
+        return sorted(met, key=lambda layer: -far.get(layer, 0))
+
     @property
     def output_shape(self) -> Any:
         return self.outputs[0].shape if self.single_output else [t.shape for t in self.outputs]
 
     def layers(self) -> list[Layer]:
-        """The layers, each once, in the order of their first use."""
-        return list(dict.fromkeys(node.layer for node in self.nodes))
+        """The layers, those of inputs too, each once, in Keras's order: by their largest distance
+        from the outputs, beginning at the inputs."""
+        return list(self._layers)
 
     def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Callable[[Any], Any]]:
         """Run the nodes in order; `backward` walks them in reverse, adding the gradients where a

@@ -64,7 +64,7 @@ class Model(Trainer, Layer):
                 raise ValueError(
                     "[Model] inputs must come from Input(...); received the output of a layer"
                 )
-        names = [t.layer.name for t in graph.inputs if t.layer] + [x.name for x in graph.layers()]
+        names = [layer.name for layer in graph.layers()]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
@@ -118,12 +118,10 @@ class Model(Trainer, Layer):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, in the order of their first use."""
+        """The layers, from those farthest from the outputs to the outputs, as in Keras."""
         if not self.functional or not self._graphs:
             return super().layers
-        graph = self._graphs[False]
-        found = [t.layer for t in graph.inputs if t.layer is not None] + graph.layers()
-        return list(dict.fromkeys([*found, *super().layers]))
+        return list(dict.fromkeys([*self._graphs[False].layers(), *super().layers]))
 
     @property
     def inputs(self) -> list[SymbolicTensor]:
@@ -250,14 +248,12 @@ class Model(Trainer, Layer):
             )
         graph = self._graphs[False]
         where: dict[int, tuple[str, int, int]] = {}
-        items: list[dict[str, Any]] = []
         uses: dict[str, int] = {}
         for tensor in graph.inputs:
             assert tensor.layer is not None
             where[id(tensor)] = (tensor.layer.name, 0, 0)
-            items.append(_item(tensor.layer))
         by_layer = {id(layer): _item(layer) for layer in graph.layers()}
-        items += by_layer.values()
+        items = list(by_layer.values())
         for node in graph.nodes:
             item = by_layer[id(node.layer)]
             use = uses[node.layer.name] = uses.get(node.layer.name, -1) + 1

@@ -56,7 +56,9 @@ def _is_chain(model: Model) -> bool:
     if not model.functional or not model._graphs:
         return True
     graph = model._graphs[False]
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(graph.nodes) != len(graph.layers()):
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        return False
+    if len(graph.nodes) != len({id(node.layer) for node in graph.nodes}):
         return False
     last = graph.inputs[0]
     for node in graph.nodes:
