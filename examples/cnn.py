@@ -104,16 +104,25 @@ def bytes_needed(size: Size, batch: int) -> int:
     return int(1.05 * 4 * (3 * count_parameters(size) + there_and_back))  # some is lost between
 
 
+# What a container may use at most: cgroups of version 2 and 1.
+LIMITS = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+
+
 def bytes_available() -> int | None:
     """What the system could give to a program now; None if it does not tell."""
+    text = first_line("/proc/meminfo", "MemAvailable:")
+    found = [1024 * int(text.split()[1])] if text else []
+    found += [int(text) for text in map(first_line, LIMITS) if text.isdigit()]  # else "max"
+    return min(found, default=None)
+
+
+def first_line(path: str, beginning: str = "") -> str:
+    """The first line of a file that begins so; "" if there is none."""
     try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return 1024 * int(line.split()[1])
+        with open(path) as file:
+            return next((line.strip() for line in file if line.startswith(beginning)), "")
     except OSError:
-        pass
-    return None
+        return ""
 
 
 def check_memory(size: Size, batch: int) -> None:

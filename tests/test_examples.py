@@ -255,6 +255,18 @@ def test_cnn_tells_its_size_before_it_is_made(monkeypatch):
         example.main(["--size", "full"])
 
 
+def test_cnn_asks_the_system_and_the_container(monkeypatch, tmp_path):
+    example = load("cnn")
+    limits = [tmp_path / "memory.max", tmp_path / "missing"]
+    monkeypatch.setattr(example, "LIMITS", [str(path) for path in limits])
+    limits[0].write_text("max\n")
+    free = example.bytes_available()
+    if sys.platform == "linux":
+        assert free > 1e6
+    limits[0].write_text("123456\n")
+    assert example.bytes_available() == 123456
+
+
 def test_cnn_confusion():
     found = load("cnn").confusion(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 3)
     assert found.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
