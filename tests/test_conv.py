@@ -7,7 +7,17 @@ import pytest
 
 import reference
 from cases import DTYPES, assert_close
-from ranvier import Input, Model, Sequential, check_gradients, config, initializers, layers
+from ranvier import (
+    Input,
+    Model,
+    Sequential,
+    _core,
+    check_gradients,
+    config,
+    initializers,
+    layers,
+    ops,
+)
 from ranvier import training as training_module
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
@@ -280,6 +290,145 @@ def test_a_net_trains_the_same_recorded_or_not(monkeypatch):
         assert history["loss"][-1] < history["loss"][0]
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# --- with the pooling of the output ---------------------------------------------------------------
+
+
+@pytest.fixture
+def pools(monkeypatch):
+    """The outputs of convolutions that pooled as well."""
+    found, op = [], ops.conv2d_max_pool
+
+    def noted(*args, **options):
+        found.append(op(*args, **options))
+        return found[-1]
+
+    monkeypatch.setattr(ops, "conv2d_max_pool", noted)
+    return found
+
+
+class Apart(layers.Conv2D):
+    def forward(self, x, *, training=False):
+        return super().forward(x, training=training)
+
+
+def pooling_net(kind, data_format="channels_last"):
+    last = data_format == "channels_last"
+    same = {"data_format": data_format}
+    return Sequential(
+        [
+            Input((15, 17, 3) if last else (3, 15, 17)),
+            kind(24, 3, activation="relu", **same),
+            layers.MaxPooling2D(**same),  # of 13x15
+            kind(33, 3, padding="same", **same),
+            layers.MaxPooling2D(2, padding="same", **same) if last else layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("use", ["always", "never"])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_a_convolution_pools_its_output(data_format, use, pools, monkeypatch):
+    """Training and predict give the same bits as one layer after the other."""
+    _core.set_winograd(use)
+    x = draw(20, *((15, 17, 3) if data_format == "channels_last" else (3, 15, 17)))
+    y = np.arange(20) % 3
+    found = []
+    for kind, replay in [(Apart, True), (layers.Conv2D, True), (layers.Conv2D, False)]:
+        monkeypatch.setattr(training_module, "_REPLAY", replay)
+        model = pooling_net(kind, data_format)
+        model.set_weights([draw(*w.shape, seed=3) / 4 for w in model.get_weights()])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, shuffle=False).history
+        assert all(where is not None for _, where in pools)
+        before = len(pools)
+        found.append((history["loss"], model.predict(x, verbose=0), *model.get_weights()))
+        assert all(where is None for _, where in pools[before:])  # nobody asks for a gradient
+        assert (before > 0) == (len(pools) > before) == (kind is layers.Conv2D)
+        pools.clear()
+    for apart, recorded, composed in zip(*found, strict=True):
+        np.testing.assert_array_equal(recorded, apart)
+        np.testing.assert_array_equal(composed, apart)
+
+
+@pytest.mark.parametrize("use", ["always", "never"])
+def test_gradients_of_a_convolution_that_pools(use, float64, pools):
+    _core.set_winograd(use)
+    check_gradients(pooling_net(layers.Conv2D), draw(2, 15, 17, 3, dtype=np.float64), samples=20)
+    assert pools
+
+
+def test_a_frozen_convolution_that_pools(pools):
+    model = pooling_net(layers.Conv2D)
+    model.layers[0].trainable = False
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = model.layers[0].get_weights()
+    model.train_on_batch(draw(8, 15, 17, 3), np.arange(8) % 3)
+    for a, b in zip(before, model.layers[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [where is None for _, where in pools[:1]] == [True]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_predict_folds_a_normalization_and_pools(relu, pools):
+    model = Sequential(
+        [
+            Input((8, 8, 3)),
+            layers.Conv2D(5, 3, padding="same"),
+            layers.BatchNormalization(),
+            *([layers.ReLU()] if relu else []),
+            layers.MaxPooling2D(),
+        ]
+    )
+    model.set_weights([np.abs(draw(*w.shape, seed=4)) + 0.3 for w in model.get_weights()])
+    x = expected = draw(4, 8, 8, 3)
+    for layer in model.layers:
+        expected = layer(expected)
+    assert not pools
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    assert len(pools) == 1
+
+
+@pytest.mark.parametrize(
+    ("conv", "pool"),
+    [
+        ({"activation": "tanh"}, {}),
+        ({"activity_regularizer": "l2"}, {}),
+        ({}, {"activity_regularizer": "l2"}),
+        ({}, {"dtype": "float64"}),
+        ({}, {"pool_size": 3}),
+        ({}, {"pool_size": (2, 1)}),
+        ({}, {"strides": 1}),
+        ({}, {"padding": "same"}),  # of 7x7
+        ({"data_format": "channels_first"}, {}),
+    ],
+    ids=str,
+)
+def test_what_is_not_pooled_inside(conv, pool, pools):
+    x = draw(2, 9, 9, 9)
+    made = [layers.Conv2D(8, 3, **conv), layers.MaxPooling2D(**pool)]
+    model = Sequential([Input(x.shape[1:]), *made, layers.Flatten(), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.train_on_batch(x, draw(2, 2))
+    expected = x
+    for layer in model.layers:
+        expected = layer(expected)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-5)
+    assert not pools
+
+
+def test_an_output_with_another_reader_is_not_pooled_inside(pools):
+    x = Input((8, 8, 3))
+    h = layers.Conv2D(5, 3, activation="relu")(x)
+    small = layers.MaxPooling2D()(h)
+    both = Model(x, [layers.GlobalAveragePooling2D()(h), layers.Flatten()(small)])
+    seen = Model(x, [h, small])
+    for model in (both, seen):
+        model.predict(draw(4, 8, 8, 3), verbose=0)
+    assert not pools
 
 
 def test_summary_counts_parameters():

@@ -229,6 +229,63 @@ def test_large_results_go_around_the_caches(groups, dtype):
     assert set(sea[:start]) == set(sea[start + expected.size :]) == {77}
 
 
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"strides": (2, 1), "padding": "same"}, {"dilation": 2}, {"groups": 3}],
+    ids=str,
+)
+def test_max_pool_inside(options, activation, dtype):
+    groups = options.get("groups", 1)
+    for x_shape in [(2, 9, 10, 6), (1, 6, 7, 6)]:
+        x, w, b, _ = draw("conv2d", x_shape, (3, 2, 6 // groups, 9), dtype, **options)
+        options = {**options, "activation": activation}
+        whole = reference.conv2d(x, w, b, **options)
+        expected = reference.max_pool(whole, 2)
+        out = Output(expected.shape, dtype)
+        y, where = ops.conv2d_max_pool(x, w, b, **options, out=out.array)
+        assert np.shares_memory(y, out.array)
+        out.assert_intact()
+        assert_close(y, expected, "product", dtype=dtype, terms=w[..., 0].size)
+        assert where.dtype == np.uint8
+        dy = normal(np.random.default_rng(1), y.shape, dtype)
+        through = reference.max_pool_backward(dy, whole, None, 2)
+        expected = reference.conv2d_backward(through, x, whole, w, b, **options)
+        outs = [Output(a.shape, dtype) for a in (x, w, b)]
+        got = ops.conv2d_max_pool_backward(
+            dy, x, y, where, w, b, **options, out=tuple(o.array for o in outs)
+        )
+        back = terms_of("conv2d", x, w, whole)[1:]
+        for o, g, e, terms in zip(outs, got, expected, back, strict=True):
+            assert np.shares_memory(g, o.array)
+            o.assert_intact()
+            assert_close(g, e, "product", dtype=dtype, terms=terms)
+
+
+def test_max_pool_inside_refuses(dtype):
+    x, w, b, _ = draw("conv2d", (2, 6, 6, 3), (3, 3, 3, 4), dtype)
+    y, where = ops.conv2d_max_pool(x, w, b)
+
+    def backward(dy=y, where=where, **options):
+        return ops.conv2d_max_pool_backward(dy, x, y, where, w, b, **options)
+
+    for call, text in [
+        (lambda: ops.conv2d_max_pool(x, w, activation="tanh"), "must be 'linear' or 'relu'"),
+        (lambda: ops.conv2d_max_pool(x[:, :3], w), r"smaller than a window of 2x2: it is \(2, 1"),
+        (lambda: ops.conv2d_max_pool(x, w, out=x), "out"),
+        (lambda: backward(activation="tanh"), "must be 'linear' or 'relu'"),
+        (lambda: backward(dy=x), "dy has shape"),
+        (lambda: backward(where=where[:1]), "where has shape"),
+        (lambda: backward(out=(where.view(), None, None)), "out"),
+    ]:
+        with pytest.raises(ValueError, match=r"\[conv2d_max_pool(_backward)?\].*" + text):
+            call()
+    with pytest.raises(TypeError, match=r"where must be the uint8 that conv2d_max_pool returned"):
+        backward(where=y)
+    with pytest.raises(TypeError, match=r"where must be what conv2d_max_pool returned"):
+        backward(where=None)
+
+
 def test_bad_out_is_refused_and_left_alone(dtype):
     x, w, b, dy = draw("conv2d", (2, 4, 4, 3), (3, 3, 3, 5), dtype)
     for why, bad in bad_outputs((2, 2, 2, 5), dtype):

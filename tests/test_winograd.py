@@ -146,6 +146,61 @@ def test_transposed_convolution(always, dtype, taps):
             assert_close(g, e, "product", dtype=dtype, terms=dy.size // 5)
 
 
+# ---- with the pooling of its output ------------------------------------------------------------
+
+POOLED = {"never": [(9, 8)], "always": [(2, 3), (4, 5), (5, 6), (6, 7), (9, 4), (13, 15), (28, 14)]}
+
+
+@both_kernels
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("use", POOLED)
+def test_pooling_inside_gives_the_same_bits(use, padding, dtype, taps):
+    """Of every kind of tile, with windows cut by the image's end and by its beginning."""
+    _core.set_winograd(use)
+    for height, width in POOLED[use]:
+        for channels, filters in [(3, 5), (32, 35)]:
+            more = 0 if padding == "same" else taps - 1
+            shape = (2, height + more, width + more, channels)
+            x, w, b, _ = draw(shape, filters, dtype, padding, taps=taps)
+            options = {"padding": padding, "activation": ("linear", "relu")[height % 2]}
+            whole = ops.conv2d(x, w, b, **options)
+            expected, places = ops.max_pool(whole, 2, argmax=True)
+            y, where = ops.conv2d_max_pool(x, w, b, **options)
+            np.testing.assert_array_equal(y, expected)
+            np.testing.assert_array_equal(where, places)
+            dy = np.random.default_rng(7).normal(size=y.shape).astype(dtype)
+            through = ops.max_pool_backward(dy, whole, where, 2)
+            expected = ops.conv2d_backward(through, x, whole, w, b, **options)
+            got = ops.conv2d_max_pool_backward(dy, x, y, where, w, b, **options)
+            for g, e in zip(got, expected, strict=True):
+                np.testing.assert_array_equal(g, e)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pooling_inside_of_equal_ones_and_of_nans(always, dtype):
+    x, w, b, _ = draw((1, 8, 8, 3), 37, dtype, "same")
+    x[0, 3, 5] = np.nan
+    w[..., 1] = 0  # all are b
+    expected, places = ops.max_pool(ops.conv2d(x, w, b, padding="same"), 2, argmax=True)
+    y, where = ops.conv2d_max_pool(x, w, b, padding="same")
+    assert np.isnan(y).any()
+    assert not np.isnan(y).all()
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(where, places)
+    assert set(where[0, 3, :, 1]) == {0}
+
+
+def test_pooling_inside_pays_where_the_convolution_does():
+    x, w, b, _ = draw((4, 28, 28, 32), 64, f32, "same")
+    found = {}
+    for use in ("never", "auto", "always"):
+        _core.set_winograd(use)
+        found[use] = ops.conv2d_max_pool(x, w, b, padding="same")[0]
+    assert np.array_equal(found["auto"], found["always"])
+    assert not np.array_equal(found["auto"], found["never"])
+
+
 # ---- in a layer -------------------------------------------------------------------------------
 
 
@@ -236,6 +291,11 @@ def bits():
             x, w, b, dy = draw(x_shape, filters, dtype, "same", taps=taps)
             y = ops.conv2d(x, w, b, padding="same", activation="relu")
             for a in (y, *ops.conv2d_backward(dy, x, y, w, b, padding="same", activation="relu")):
+                digest.update(a)
+            y, where = ops.conv2d_max_pool(x, w, b, padding="same")
+            for a in (
+                y, where, *ops.conv2d_max_pool_backward(y, x, None, where, w, b, padding="same")
+            ):  # fmt: skip
                 digest.update(a)
     return digest.hexdigest()
 

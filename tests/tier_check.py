@@ -79,6 +79,15 @@ def check_conv(r, dtype):
                 got, expected, (w.size // x_shape[3], pixels, pixels), strict=True
             ):
                 same(g, e, "product", dtype, terms)
+            if name == "tanh" or min(y.shape[1:3]) < 2:
+                continue
+            pooled, where = ops.conv2d_max_pool(x, w, b, **call)
+            same(pooled, reference.max_pool(y, 2), "copy", dtype)
+            dy = normal(r, pooled.shape, dtype)
+            got = ops.conv2d_max_pool_backward(dy, x, pooled, where, w, b, **call)
+            through = ops.max_pool_backward(dy, y, where, 2)
+            for g, e in zip(got, ops.conv2d_backward(through, x, y, w, b, **call), strict=True):
+                same(g, e, "copy", dtype)
     x, w = normal(r, (2, 5, 6, 17), dtype), normal(r, (4, 4, 19, 17), dtype, 1 / 16)
     y = ops.conv2d_transpose(x, w, strides=2, padding="same")
     expected = reference.conv2d_transpose(x, w, strides=2, padding="same")

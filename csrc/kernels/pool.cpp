@@ -6,39 +6,11 @@
 
 #include "kernels/activate.h"
 #include "kernels/correlation.h"
+#include "kernels/places.h"
 #include "kernels/tier.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
-
-// Places in windows, bytes or int32 in memory, as wide as T in vectors.
-template <class T>
-RANVIER_INLINE IVec<T> load_places(const uint8_t* p, int64_t n) {
-  if (n == kLanes<T>) return widen(T(), p);
-  uint8_t some[kLanes<T>] = {};
-  for (int64_t i = 0; i < n; ++i) some[i] = p[i];
-  return widen(T(), some);
-}
-template <class T>
-RANVIER_INLINE IVec<T> load_places(const int32_t* p, int64_t n) {
-  IVec<T> v = {};
-  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
-  return v;
-}
-template <class T, class I>
-RANVIER_INLINE void store_places(I* p, IVec<T> v, int64_t n) {
-  typedef I Narrow __attribute__((vector_size(kLanes<T> * sizeof(I))));
-  const Narrow narrow = __builtin_convertvector(v, Narrow);
-  if (n == kLanes<T>) {
-    memcpy(p, &narrow, sizeof narrow);
-  } else {
-    for (int64_t i = 0; i < n; ++i) p[i] = narrow[i];
-  }
-}
-template <class T>
-RANVIER_INLINE IVec<T> splat_place(int64_t place) {
-  return IVec<T>{} + static_cast<typename VecOf<T>::Int>(place);
-}
 
 // Calls window(y, x, rows, columns) for each output of some rows: where its channels are, where its window begins in x
 // (an offset, below 0 where padding comes first), and which of it lies inside.
@@ -57,8 +29,7 @@ RANVIER_INLINE void each_window(const PoolGeometry& g, int64_t begin, int64_t en
   }
 }
 
-// Of equal ones the first is the largest. A NaN is larger than all. `size`: of all windows in both directions, none of
-// which has padding, known to the compiler; or 0.
+// `size`: of all windows in both directions, none of which has padding, known to the compiler; or 0.
 template <class T, class I, int size>
 void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
@@ -71,20 +42,15 @@ void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
       const auto cell = [&](int64_t kh, int64_t kw) __attribute__((always_inline)) {
         return load_lanes(x + (from + (kh * g.width + kw) * g.channels + c), k);
       };
-      Vec<T> best = cell(rows.begin, columns.begin);
-      IVec<T> at = splat_place<T>(rows.begin * g.pool_width + columns.begin);
+      const int64_t first = rows.begin * g.pool_width + columns.begin;
+      Largest<T> best = {cell(rows.begin, columns.begin), splat_place<T>(first)};
 #pragma GCC unroll 2
       for (int64_t kh = rows.begin; kh < rows.end; ++kh) {
 #pragma GCC unroll 2
-        for (int64_t kw = columns.begin; kw < columns.end; ++kw) {
-          const Vec<T> v = cell(kh, kw);
-          const IVec<T> better = (v > best) | (v != v);
-          best = better ? v : best;
-          at = better ? splat_place<T>(kh * g.pool_width + kw) : at;
-        }
+        for (int64_t kw = columns.begin; kw < columns.end; ++kw) meet(best, cell(kh, kw), kh * g.pool_width + kw);
       }
-      store_lanes(y + out + c, best, k);
-      if (where) store_places<T>(where + out + c, at, k);
+      store_lanes(y + out + c, best.value, k);
+      if (where) store_places<T>(where + out + c, best.place, k);
     });
   });
 }

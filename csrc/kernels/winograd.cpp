@@ -13,6 +13,7 @@
 
 #include "kernels/correlation.h"
 #include "kernels/gemm.h"
+#include "kernels/places.h"
 #include "kernels/tier.h"
 #include "kernels/winograd_lines.h"
 
@@ -119,54 +120,104 @@ RANVIER_INLINE Range tiles_with(const Tiles& t, int point, Range group) {
 
 template <class T>
 struct Image {
-  const T* data;  // (batch, height, width, channels)
+  const T* data;         // (batch, height, width, channels), or with `where` of each 2x2 pixels the one that is not 0
+  const uint8_t* where;  // in them, as data; or null
   int64_t height, width, channels;
   int64_t up, left;  // from a tile's first output to its patch's first element
   int64_t step;      // from tile to tile
 };
+template <class T>
+RANVIER_INLINE Image<T> image_of(const void* data, const uint8_t* where, int64_t height, int64_t width,
+                                 int64_t channels, int64_t up, int64_t left, const Tiles& t) {
+  if (where) {  // an odd row or column is in no window
+    height -= height % 2;
+    width -= width % 2;
+  }
+  return {static_cast<const T*>(data), where, height, width, channels, up, left, t.out};
+}
 
 // How a group's tiles lie in scratch: (36, tiles, columns).
 struct Points {
   int64_t step, row;  // elements from point to point, from tile to tile
 };
 
+// Where a vector of channels of a patch lies: its pixels one after the other, or in windows.
+template <class T>
+struct Pixels {
+  const T* data;
+  int64_t row, column;  // steps
+  __attribute__((always_inline)) Vec<T> at(int i, int j) const { return load(data + i * row + j * column); }
+};
+template <class T>
+struct Windows {
+  const T* data;
+  const uint8_t* where;
+  int64_t down[kLinePoints], across[kLinePoints];  // steps to the window of a pixel: their sum
+  typename VecOf<T>::Int place[kLinePoints][8];    // of a pixel in its window; of one outside the image none
+  __attribute__((always_inline)) Vec<T> at(int i, int j, int64_t lanes = kLanes<T>) const {
+    const int64_t step = down[i] + across[j];
+    const IVec<T> here = load_places<T>(where + step, lanes) == splat_place<T>(place[i][j]);
+    return here ? load_lanes(data + step, lanes) : Vec<T>{};
+  }
+};
+
 // One patch and a vector of channels; returns the sum of the patch, if asked for. Not inline: in a loop, the compiler
 // would keep 72 offsets on the stack.
-template <class T, class Down, class Across, bool sums>
-__attribute__((noinline)) Vec<T> transform_patch(T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+template <class T, class Down, class Across, bool sums, class Patch>
+__attribute__((noinline)) Vec<T> transform_patch(T* to, int64_t step, const Patch& from) {
   Vec<T> sum = {};
   both_ways<T, Down, Across>(
       [&](int i, int j) __attribute__((always_inline)) {
-        const Vec<T> d = load(from + i * row + j * column);
+        const Vec<T> d = from.at(i, j);
         if constexpr (sums) sum += d;
         return d;
       },
       [=](int i, int j, Vec<T> v) __attribute__((always_inline)) { store(to + (i * kLinePoints + j) * step, v); });
   return sum;
 }
-template <class T, class Whole, class Rest, bool sums>
-RANVIER_INLINE Vec<T> transform_patch_of(int kind, T* to, int64_t step, const T* from, int64_t row, int64_t column) {
+template <class T, class Whole, class Rest, bool sums, class Patch>
+RANVIER_INLINE Vec<T> transform_patch_of(int kind, T* to, int64_t step, const Patch& from) {
   switch (kind) {
     case kCorner:
-      return transform_patch<T, Rest, Rest, sums>(to, step, from, row, column);
+      return transform_patch<T, Rest, Rest, sums>(to, step, from);
     case kRight:
-      return transform_patch<T, Whole, Rest, sums>(to, step, from, row, column);
+      return transform_patch<T, Whole, Rest, sums>(to, step, from);
     case kBottom:
-      return transform_patch<T, Rest, Whole, sums>(to, step, from, row, column);
+      return transform_patch<T, Rest, Whole, sums>(to, step, from);
     default:
-      return transform_patch<T, Whole, Whole, sums>(to, step, from, row, column);
+      return transform_patch<T, Whole, Whole, sums>(to, step, from);
   }
 }
 
 // Asks for what tile p's patch has and the tiles before it and above it have not.
 template <class T>
 RANVIER_INLINE void fetch(const Image<T>& x, const Place& p, int64_t size, int64_t first, int64_t columns) {
-  const int64_t skip = size - x.step, i0 = p.row - x.up + skip, j0 = p.column - x.left + skip;
-  for (int64_t i = i0; i < i0 + x.step && i < x.height; ++i) {
-    const T* pixel = x.data + ((p.image * x.height + i) * x.width + j0) * x.channels + first;
-    for (int64_t j = 0; j < x.step; ++j, pixel += x.channels) {
-      for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(pixel + c);
+  const int64_t skip = size - x.step, by = x.where ? 2 : 1, height = x.height / by, width = x.width / by;
+  const int64_t i0 = chunks_of(p.row - x.up + skip, by), j0 = chunks_of(p.column - x.left + skip, by);
+  for (int64_t i = i0; i < i0 + x.step / by && i < height; ++i) {
+    int64_t at = ((p.image * height + i) * width + j0) * x.channels + first;
+    for (int64_t j = 0; j < x.step / by; ++j, at += x.channels) {
+      for (int64_t c = 0; c < columns; c += kLine<T>) __builtin_prefetch(x.data + at + c);
+      if (x.where) __builtin_prefetch(x.where + at);
     }
+  }
+}
+
+// Of a patch that begins at pixel i, j of an image, and is that large.
+template <int size, class T>
+RANVIER_INLINE void find_windows(Windows<T>& w, const Image<T>& x, int64_t image, int64_t i, int64_t j) {
+  constexpr typename VecOf<T>::Int kOutside = 256;  // no byte
+  const int64_t height = x.height / 2, width = x.width / 2;
+  typename VecOf<T>::Int across[8] = {};
+  for (int k = 0; k < size; ++k) {
+    const bool in = j + k >= 0 && j + k < x.width;
+    w.across[k] = in ? (j + k) / 2 * x.channels : 0;
+    across[k] = in ? (j + k) % 2 : kOutside;
+  }
+  for (int k = 0; k < size; ++k) {
+    const bool in = i + k >= 0 && i + k < x.height;
+    w.down[k] = (image * height + (in ? (i + k) / 2 : 0)) * width * x.channels;
+    for (int l = 0; l < 8; ++l) w.place[k][l] = across[l] + (in ? (i + k) % 2 * 2 : kOutside);
   }
 }
 
@@ -178,37 +229,47 @@ void transform_tiles(T* to, Points at, const Image<T>& x, const Place* places, i
                      int64_t columns, T* sums = nullptr) {
   constexpr int kMost = Whole::kFrom, kL = kLanes<T>;
   const int64_t column = x.channels, row = x.width * column;
-  alignas(64) T patch[kMost * kMost * kL];  // with its zeros
-  const auto add = [=](int64_t c, Vec<T> sum) __attribute__((always_inline)) {
-    if constexpr (with_sums) store(sums + c, load(sums + c) + sum);
-  };
+  alignas(64) T copy[kMost * kMost * kL];  // with its zeros
   for (int64_t tile = 0; tile < count; ++tile, to += at.row) {
     if (tile + kTilesAhead < count) fetch(x, places[tile + kTilesAhead], kMost, first, columns);
     const Place& p = places[tile];
     const int64_t down = tall(p.kind) ? kMost : Rest::kFrom, across = wide(p.kind) ? kMost : Rest::kFrom;
     const int64_t i = p.row - x.up, j = p.column - x.left;
     const Range rows = inside(i, down, x.height), cols = inside(j, across, x.width);
-    const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + first;
     const bool inner = rows.size() == down && cols.size() == across;
-    if (!inner) {
-      for (int64_t k = 0; k < down * across; ++k) store(patch + k * kL, Vec<T>{});
+    Windows<T> windows;
+    if (x.where) {
+      find_windows<kMost>(windows, x, p.image, i, j);
+    } else if (!inner) {
+      for (int64_t k = 0; k < down * across; ++k) store(copy + k * kL, Vec<T>{});
     }
     for (int64_t c = 0; c < columns; c += kL) {
-      const int64_t left = x.channels - first - c, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
-      if (inner && lanes == kL) {
-        add(c, transform_patch_of<T, Whole, Rest, with_sums>(p.kind, to + c, at.step, from + c, row, column));
-        continue;
-      }
-      for (int64_t k = rows.begin; k < rows.end; ++k) {
-        const T* pixel = from + k * row + cols.begin * column + c;
-        T* copy = patch + (k * across + cols.begin) * kL;
+      const int64_t channel = first + c, left = x.channels - channel, lanes = left < kL ? (left < 0 ? 0 : left) : kL;
+      const auto transform = [&](const auto& patch) __attribute__((always_inline)) {
+        const Vec<T> sum = transform_patch_of<T, Whole, Rest, with_sums>(p.kind, to + c, at.step, patch);
+        if constexpr (with_sums) store(sums + c, load(sums + c) + sum);
+      };
+      if (x.where) {
+        windows.data = x.data + channel;
+        windows.where = x.where + channel;
         if (lanes == kL) {
-          for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load(pixel + l * column));
-        } else {
-          for (int64_t l = 0; l < cols.size(); ++l) store(copy + l * kL, load_n(pixel + l * column, lanes));
+          transform(windows);
+          continue;
+        }
+        for (int64_t k = 0; k < down * across; ++k) store(copy + k * kL, windows.at(k / across, k % across, lanes));
+      } else {
+        const T* from = x.data + ((p.image * x.height + i) * x.width + j) * column + channel;
+        if (inner && lanes == kL) {
+          transform(Pixels<T>{from, row, column});
+          continue;
+        }
+        for (int64_t k = rows.begin; k < rows.end; ++k) {
+          for (int64_t l = cols.begin; l < cols.end; ++l) {
+            store(copy + (k * across + l) * kL, load_lanes(from + k * row + l * column, lanes));
+          }
         }
       }
-      add(c, transform_patch_of<T, Whole, Rest, with_sums>(p.kind, to + c, at.step, patch, across * kL, kL));
+      transform(Pixels<T>{copy, across * kL, kL});
     }
   }
 }
@@ -312,7 +373,7 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, const Prod
 template <class T>
 RANVIER_INLINE bool streams(const WinogradArgs& a) {
   const ConvGeometry& s = a.g;
-  return a.activation <= Activation::relu && a.through_activation <= Activation::relu &&
+  return !a.pooled && a.activation <= Activation::relu && a.through_activation <= Activation::relu &&
          streams<T>(a.y, s.batch * s.out_height * s.out_width, s.filters);
 }
 
@@ -422,22 +483,61 @@ void write_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* 
   }
 }
 
+// Of one tile's outputs, as of write_tile, the largest of each window and where it is.
+template <class T, class Whole, class Rest>
+void pool_tile(const WinogradArgs& a, const Place& p, int64_t column, const T* m, int64_t step, bool) {
+  constexpr int64_t kL = kLanes<T>;
+  const ConvGeometry& s = a.g;
+  const int64_t down = tall(p.kind) ? Whole::kTo : Rest::kTo, across = wide(p.kind) ? Whole::kTo : Rest::kTo;
+  const int64_t height = s.out_height / 2, width = s.out_width / 2;
+  const int64_t rows = common({p.row / 2, (p.row + down) / 2}, {0, height}).size();
+  const int64_t columns = common({p.column / 2, (p.column + across) / 2}, {0, width}).size();
+  const int64_t last = s.filters - column < kPanel<T> ? s.filters - column : kPanel<T>;
+  const int64_t first = ((p.image * height + p.row / 2) * width + p.column / 2) * s.filters + column;
+  const T* const bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
+  alignas(64) T outputs[Whole::kTo * Whole::kTo * kL];
+  Outputs<T> o;
+  o.y = outputs;
+  o.row = across * kL;
+  o.column = kL;
+  o.floor = splat<T>(a.activation == Activation::relu ? T(0) : -T(INFINITY));
+  for (int64_t f = 0; f < last; f += kL) {
+    const int64_t lanes = last - f < kL ? last - f : kL;
+    o.start = bias ? load_lanes(bias + f, lanes) : Vec<T>{};
+    write_outputs_of<T, Whole, Rest, false, false>(p.kind, o, m + f, step);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        const T* window = outputs + 2 * (i * o.row + j * o.column);
+        Largest<T> best = {load(window), splat_place<T>(0)};
+        meet(best, load(window + o.column), 1);
+        meet(best, load(window + o.row), 2);
+        meet(best, load(window + o.row + o.column), 3);
+        const int64_t at = first + (i * width + j) * s.filters + f;
+        store_lanes(static_cast<T*>(a.y) + at, best.value, lanes);
+        if (a.where) store_places<T>(a.where + at, best.place, lanes);
+      }
+    }
+  }
+}
+
 // Asks for what will be written of these tiles, a panel of it, and for the outputs it goes through.
 template <class T>
 RANVIER_INLINE void claim(const WinogradArgs& a, const Place* begin, const Place* end, int64_t out, int64_t column,
                           bool around) {
   const ConvGeometry& s = a.g;
+  const int64_t by = a.pooled ? 2 : 1, height = s.out_height / by, width = s.out_width / by;
   const T* y = static_cast<const T*>(a.y);
   const T* kept = static_cast<const T*>(a.through);
   for (const Place* p = begin; p < end; ++p) {
-    const int64_t columns = wide(p->kind) ? out : 2, last = p->row + (tall(p->kind) ? out : 2);
-    for (int64_t i = p->row; i < last && i < s.out_height; ++i) {
-      int64_t at = ((p->image * s.out_height + i) * s.out_width + p->column) * s.filters + column;
+    const int64_t columns = (wide(p->kind) ? out : 2) / by, last = (p->row + (tall(p->kind) ? out : 2)) / by;
+    for (int64_t i = p->row / by; i < last && i < height; ++i) {
+      int64_t at = ((p->image * height + i) * width + p->column / by) * s.filters + column;
       for (int64_t j = 0; j < columns; ++j, at += s.filters) {
         for (int64_t f = 0; f < kPanel<T>; f += kLine<T>) {
           if (!around) ask_to_write(y + at + f);
           if (kept) __builtin_prefetch(kept + at + f);
         }
+        if (a.where) ask_to_write(a.where + at);
       }
     }
   }
@@ -449,13 +549,17 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const Tiles tiles = tiles_of(s);
   const Groups groups = groups_of(tiles, s.filters);
   const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
-  const Image<T> x = {static_cast<const T*>(a.x), s.height, s.width, s.channels, s.pad_top, s.pad_left, tiles.out};
+  const Image<T> x = image_of<T>(a.x, a.x_where, s.height, s.width, s.channels, s.pad_top, s.pad_left, tiles);
   // Only this call has chunk `begin`: its scratch serves all.
   T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
   T* m = v + kPoints * at_v.step;
   const bool around = streams<T>(a);
-  const auto write = s.kernel_height == 5 ? write_tile<T, OutputLine<2, 5>, OutputLine<2, 5>>
-                                          : write_tile<T, OutputLine<4, 3>, OutputLine<2, 3>>;
+  const bool five = s.kernel_height == 5;
+  const auto write =
+      five ? write_tile<T, OutputLine<2, 5>, OutputLine<2, 5>> : write_tile<T, OutputLine<4, 3>, OutputLine<2, 3>>;
+  const auto pool =
+      five ? pool_tile<T, OutputLine<2, 5>, OutputLine<2, 5>> : pool_tile<T, OutputLine<4, 3>, OutputLine<2, 3>>;
+  const auto finish = a.pooled ? pool : write;
   Place places[kGroupMost];
   Product products[kPoints];
   const int64_t parts = groups.groups * groups.parts, panels = chunks_of(s.filters, kPanel<T>);
@@ -481,7 +585,7 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
                  claim<T>(a, places + from, places + to, tiles.out, column, around);
                });
       for (int64_t t = 0; t < count; ++t) {
-        write(a, places[t], column, m + t * at_m.row, at_m.step, around);
+        finish(a, places[t], column, m + t * at_m.row, at_m.step, around);
       }
     }
   }
@@ -552,8 +656,8 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   const ConvGeometry& g = a.g;
   const Tiles tiles = tiles_of(g);
   const GradientBlocks b = gradient_blocks<T>(g);
-  const Image<T> x = {static_cast<const T*>(a.x), g.height, g.width, g.channels, g.pad_top, g.pad_left, tiles.out};
-  const Image<T> dy = {static_cast<const T*>(a.dy), g.out_height, g.out_width, g.filters, 0, 0, tiles.out};
+  const Image<T> x = image_of<T>(a.x, nullptr, g.height, g.width, g.channels, g.pad_top, g.pad_left, tiles);
+  const Image<T> dy = image_of<T>(a.dy, a.dy_where, g.out_height, g.out_width, g.filters, 0, 0, tiles);
   T* v = static_cast<T*>(a.scratch) + begin * b.scratch;  // only this call has chunk `begin`
   T* d = v + kPoints * b.at_x.step;
   const int64_t point = g.channels * kPanel<T>, sums_of_run = b.panels * kPoints * point;

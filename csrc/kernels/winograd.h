@@ -23,10 +23,14 @@ struct WinogradKernelArgs {
   bool turned;  // w turned by 180 degrees and transposed: then y is the input's gradient
 };
 
+// Of an output that is pooled there is but the largest of each window of 2x2 pixels, (batch, out_height / 2,
+// out_width / 2, filters), and where in its window that is, uint8, as in PoolArgs; of a gradient of it what goes there:
+// the other pixels are 0.
+
 // y = activation(x * w + bias). Chunks: the plan's.
 struct WinogradArgs {
-  void* y;           // T (batch, out_height, out_width, filters)
-  const void* x;     // T (batch, height, width, channels)
+  void* y;           // T (batch, out_height, out_width, filters), or pooled
+  const void* x;     // T (batch, height, width, channels), or pooled
   const void* u;     // T (plan.kernel)
   const void* bias;  // T (filters) or null
   void* scratch;     // T (plan.scratch)
@@ -37,16 +41,20 @@ struct WinogradArgs {
   const void* through = nullptr;  // T, as y
   Activation through_activation = Activation::linear;
   double through_alpha = 0;
+  bool pooled = false;               // y; then f is linear or relu, and there is no `through`
+  uint8_t* where = nullptr;          // as a pooled y; null if nobody asks
+  const uint8_t* x_where = nullptr;  // as a pooled x; null: x is not pooled
 };
 
 // Sums over runs of tiles of the products that dw is made of. Chunks: the plan's.
 struct WinogradGradientArgs {
   void* parts;     // T (plan.parts)
   const void* x;   // T (batch, height, width, channels)
-  const void* dy;  // T (batch, out_height, out_width, filters)
+  const void* dy;  // T (batch, out_height, out_width, filters), or pooled
   void* scratch;   // T (plan.gradient_scratch)
   ConvGeometry g;
-  bool bias;  // the sums of dy as well
+  bool bias;                // the sums of dy as well
+  const uint8_t* dy_where;  // as a pooled dy; null: dy is not pooled
 };
 
 // dw = the kernel's gradient, or dw += it, and the bias's from the same parts. Chunks: the plan's.

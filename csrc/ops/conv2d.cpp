@@ -15,6 +15,7 @@ struct Face {
   const char* backward;
   size_t axes;  // of an image: 1 or 2
   bool depthwise, transposed;
+  bool pooled = false;  // of each 2x2 pixels of the output only the largest
 };
 
 struct Pair {
@@ -226,6 +227,13 @@ Operands operands(const Face& face, const char* op, py::handle x_, py::handle w_
   o.y_shape.back() = filters;
   o.y_shape[face.axes] = face.transposed ? o.g.width : o.g.out_width;
   if (!flat) o.y_shape[1] = face.transposed ? o.g.height : o.g.out_height;
+  if (face.pooled) {
+    if (std::min(o.g.out_height, o.g.out_width) < 2) {
+      value_error(op, "the convolution's output is smaller than a window of 2x2: it is " + text_of(o.y_shape));
+    }
+    o.y_shape[1] /= 2;
+    o.y_shape[2] /= 2;
+  }
   return o;
 }
 
@@ -323,7 +331,7 @@ void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b
 // dx, f and b for the transposed convolution
 void convolve_back(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b, const ConvGeometry& geometry,
                    Activation f, double alpha, const Tensor& below = {}) {
-  if (winograd_pays(dy, geometry)) return winograd_input_gradient(dx, dy, w, b, geometry, f, alpha, below);
+  if (winograd_pays(dy, geometry)) return winograd_input_gradient(dx, dy, Tensor(), w, b, geometry, f, alpha, below);
   const ConvGeometry g = simplest(geometry);
   const ConvPlan plan = plan_of(dy, g);
   if (algorithm(g) == Algorithm::depthwise) {
@@ -384,25 +392,54 @@ void bias_gradient(const Tensor& db, const Tensor& dz, bool add) {
   add_parts(db, sums, add);
 }
 
-void forward_of(const Face& face, const Tensor& y, const Operands& o, Activation f, double alpha) {
-  if (face.transposed) return convolve_back(y, o.x, o.w, o.b, o.g, f, alpha);
-  convolve(y, o.x, o.w, o.b, o.g, f, alpha);
+// The convolution's output, before it is pooled.
+Tensor all_pixels(const Operands& o) {
+  return scratch(o.x.dtype, {o.g.batch, o.g.out_height, o.g.out_width, o.g.filters});
 }
-void input_gradient_of(const Face& face, const Tensor& dx, const Operands& o, const Tensor& dz) {
+
+// where: of a pooled one.
+void forward_of(const Face& face, const Tensor& y, const Tensor& where, const Operands& o, Activation f, double alpha) {
+  if (face.transposed) return convolve_back(y, o.x, o.w, o.b, o.g, f, alpha);
+  if (!face.pooled) return convolve(y, o.x, o.w, o.b, o.g, f, alpha);
+  if (winograd_pays(o.x, o.g)) return winograd_max_pool(y, where, o.x, o.w, o.b, o.g, f);
+  const Tensor all = all_pixels(o);
+  convolve(all, o.x, o.w, o.b, o.g, f, alpha);
+  max_pool_2x2(y, where, all);
+}
+
+// A gradient of the output; with `where` of each 2x2 pixels but the one that is not 0.
+struct OutputGradient {
+  Tensor dz, where;
+};
+
+void input_gradient_of(const Face& face, const Tensor& dx, const Operands& o, const OutputGradient& out) {
+  const Tensor& dz = out.dz;
+  if (out.where) {
+    return winograd_input_gradient(dx, dz, out.where, o.w, Tensor(), o.g, Activation::linear, 0, o.x);
+  }
   if (face.transposed) return convolve(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0, o.x);
   convolve_back(dx, dz, o.w, Tensor(), o.g, Activation::linear, 0, o.x);
 }
 // Of kernel and bias, those that are wanted.
 void gradients_of(const Face& face, const GradientSlot& dw, const GradientSlot& db, const Operands& o,
-                  const Tensor& dz) {
+                  const OutputGradient& out) {
+  const Tensor& dz = out.dz;
   const Tensor &x = face.transposed ? dz : o.x, &dy = face.transposed ? o.x : dz;
   // one pass over dz for both
   const bool together = dw.tensor && !face.transposed && algorithm(o.g) == Algorithm::direct;
   const GradientSlot along = together ? db : GradientSlot();
-  if (dw.tensor) {
-    (winograd_gradient_pays(x, o.g) ? winograd_kernel_gradient : kernel_gradient)(dw, along, x, dy, o.g);
+  if (dw.tensor && winograd_gradient_pays(x, o.g)) {
+    winograd_kernel_gradient(dw, along, x, dy, out.where, o.g);
+  } else if (dw.tensor) {
+    kernel_gradient(dw, along, x, dy, o.g);
   }
   if (db.tensor && !together) bias_gradient(db.tensor, dz, db.add);
+}
+
+// The largest value's f is f's largest value.
+void require_monotone(Activation f, const char* op) {
+  if (f == Activation::linear || f == Activation::relu) return;
+  value_error(op, "activation must be 'linear' or 'relu'; pool what comes of others with max_pool");
 }
 
 py::object forward(const Face& face, py::handle x_, py::handle w_, py::handle b_, const Options& options,
@@ -411,30 +448,32 @@ py::object forward(const Face& face, py::handle x_, py::handle w_, py::handle b_
   const Activation f = activation_from(activation, op);
   const double alpha = alpha_from(alpha_, f);
   const Operands o = operands(face, op, x_, w_, b_, options);
-  Tensor y = result(out, o.x, o.y_shape, op);
+  if (face.pooled) require_monotone(f, op);
+  Tensor y = result(out, o.x, o.y_shape, op), where;
   refuse_overlap(y, o.x, op, "x");
   refuse_overlap(y, o.w, op, "the kernel");
   refuse_overlap(y, o.b, op, "the bias");
+  const auto trained = [](const Tensor& v) { return v && v.buffer && v.buffer->gradient; };
+  const bool constant = o.x.constant() && !trained(o.w) && !trained(o.b);
+  if (face.pooled && !constant) where = result(py::none(), o.x, DType::u8, o.y_shape, op);
   const bool separate = needs_input(f) || f == Activation::softmax;
   if (!separate) {
-    forward_of(face, y, o, f, alpha);
+    forward_of(face, y, where, o, f, alpha);
     mark_activation(y, f, alpha);
   } else if (!y.buffer) {
-    forward_of(face, y, o, Activation::linear, 0);
+    forward_of(face, y, where, o, Activation::linear, 0);
     run_activation(y, y, f, alpha);
   } else {  // the backward pass, or a fused loss, will ask for what went into f
     const Tensor z = scratch(o.x.dtype, o.y_shape);
-    forward_of(face, z, o, Activation::linear, 0);
+    forward_of(face, z, where, o, Activation::linear, 0);
     run_activation(y, z, f, alpha);
     y.buffer->preactivation = z.object.cast<std::shared_ptr<Buffer>>();
     y.buffer->activation = f;
   }
   if (o.w.buffer) ++o.w.buffer->uses;
-  if (y.buffer) {
-    const auto trained = [](const Tensor& v) { return v && v.buffer && v.buffer->gradient; };
-    y.buffer->constant = o.x.constant() && !trained(o.w) && !trained(o.b);
-  }
-  return y.object;
+  if (y.buffer) y.buffer->constant = constant;
+  if (!face.pooled) return y.object;
+  return py::make_tuple(y.object, where ? where.object : py::object(py::none()));
 }
 
 // dy through the activation.
@@ -447,7 +486,7 @@ Tensor through_activation(const Face& face, const Tensor& dy, const Tensor& y, c
       x = of(y.buffer->preactivation);
     } else {  // not kept: computed again
       x = scratch(o.x.dtype, o.y_shape);
-      forward_of(face, x, o, Activation::linear, 0);
+      forward_of(face, x, Tensor(), o, Activation::linear, 0);
     }
   }
   Tensor dz = scratch(o.x.dtype, o.y_shape);
@@ -455,10 +494,18 @@ Tensor through_activation(const Face& face, const Tensor& dy, const Tensor& y, c
   return dz;
 }
 
+// dz, with its place in each window where both gradients go by tiles.
+OutputGradient output_gradient(const Tensor& dz, const Tensor& where, const Operands& o) {
+  if (!where || winograd_gradient_pays(o.x, o.g)) return {dz, where};
+  const Tensor all = all_pixels(o);
+  max_pool_2x2_backward(all, dz, where);
+  return {all, Tensor()};
+}
+
 // As in dense: for a layer (w is its variable) the gradients are added to the variables' own and dx is returned, None
 // if nobody wants it; for arrays all three are returned.
-py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle y_, py::handle w_, py::handle b_,
-                    const Options& options, py::handle activation, py::handle alpha_, py::handle out) {
+py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle y_, py::handle where_, py::handle w_,
+                    py::handle b_, const Options& options, py::handle activation, py::handle alpha_, py::handle out) {
   const char* op = face.backward;
   const Activation f = activation_from(activation, op);
   const double alpha = alpha_from(alpha_, f);
@@ -473,9 +520,20 @@ py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle 
   if (f != Activation::linear && !y && !needs_input(f)) {
     value_error(op, "y, the forward pass's output, is needed");
   }
+  Tensor where;
+  if (face.pooled) {
+    require_monotone(f, op);
+    if (where_.is_none()) type_error(op, std::string("where must be what ") + face.op + " returned");
+    where = read(where_, op, "where");
+    if (where.dtype != DType::u8) {
+      type_error(op, std::string("where must be the uint8 that ") + face.op + " returned; it is " +
+                         engine::name_of(where.dtype));
+    }
+    require_shape(where, o.y_shape, op, "where", "x and the kernel give");
+  }
 
   if (o.w.buffer) {
-    const Tensor dz = through_activation(face, dy, y, o, f, alpha);
+    const OutputGradient dz = output_gradient(through_activation(face, dy, y, o, f, alpha), where, o);
     Tensor dx;
     if (!o.x.constant()) {
       dx = scratch(o.x.dtype, o.x.shape);
@@ -500,8 +558,9 @@ py::object backward(const Face& face, py::handle dy_, py::handle x_, py::handle 
     refuse_overlap(*target, o.x, op, "x");
     refuse_overlap(*target, o.w, op, "the kernel");
     refuse_overlap(*target, dy, op, "dy");
+    refuse_overlap(*target, where, op, "where");
   }
-  const Tensor dz = through_activation(face, dy, y, o, f, alpha);
+  const OutputGradient dz = output_gradient(through_activation(face, dy, y, o, f, alpha), where, o);
   input_gradient_of(face, dx, o, dz);
   gradients_of(face, {dw, false}, {db, false}, o, dz);
   return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
@@ -515,6 +574,7 @@ constexpr Face kFaces[] = {
     {"conv1d_transpose", "conv1d_transpose_backward", 1, false, true},
     {"conv2d_transpose", "conv2d_transpose_backward", 2, false, true},
 };
+constexpr Face kPooled = {"conv2d_max_pool", "conv2d_max_pool_backward", 2, false, false, true};
 
 }  // namespace
 
@@ -539,10 +599,20 @@ void register_conv2d(py::module_& m) {
     m.def(face.backward, [&face](py::handle dy, py::handle x, py::handle y, py::handle w, py::handle b,
                                  py::handle strides, py::handle padding, py::handle dilation, py::handle groups,
                                  py::handle output_padding, py::handle activation, py::handle alpha, py::handle out) {
-      return backward(face, dy, x, y, w, b, {strides, padding, dilation, groups, output_padding}, activation, alpha,
-                      out);
+      return backward(face, dy, x, y, py::none(), w, b, {strides, padding, dilation, groups, output_padding},
+                      activation, alpha, out);
     });
   }
+  m.def(kPooled.op, [](py::handle x, py::handle w, py::handle b, py::handle strides, py::handle padding,
+                       py::handle dilation, py::handle groups, py::handle activation, py::handle out) {
+    return forward(kPooled, x, w, b, {strides, padding, dilation, groups, py::none()}, activation, py::none(), out);
+  });
+  m.def(kPooled.backward,
+        [](py::handle dy, py::handle x, py::handle y, py::handle where, py::handle w, py::handle b, py::handle strides,
+           py::handle padding, py::handle dilation, py::handle groups, py::handle activation, py::handle out) {
+          return backward(kPooled, dy, x, y, where, w, b, {strides, padding, dilation, groups, py::none()}, activation,
+                          py::none(), out);
+        });
 }
 
 }  // namespace ranvier::ops

@@ -172,7 +172,24 @@ py::object backward(const char* op, const TypedKernel& kernel, py::handle dy_, p
   return dx.object;
 }
 
+// 2x2 pixels of x in each window, and a row or column that is left over in none.
+PoolGeometry in_pairs(const Shape& x) {
+  return {x[0], x[1], x[2], x[3], x[1] / 2, x[2] / 2, 2, 2, 2, 2, 0, 0};
+}
+
 }  // namespace
+
+void max_pool_2x2(const Tensor& y, const Tensor& where, const Tensor& x) {
+  const PoolGeometry g = in_pairs(x.shape);
+  run(engine::kernels().max_pool, x.dtype, PoolArgs{y.data, where.data, x.data, g, false}, g.batch * g.out_height,
+      2 * kByteCost * static_cast<double>(x.bytes()), {writes(y), writes(where), reads(x)});
+}
+void max_pool_2x2_backward(const Tensor& dx, const Tensor& dy, const Tensor& where) {
+  const PoolGeometry g = in_pairs(dx.shape);
+  run(engine::kernels().max_pool_backward, dx.dtype,
+      PoolBackwardArgs{dx.data, dy.data, where.data, nullptr, g, false, goes_around(dx), Activation::linear, 0},
+      g.batch * g.height, 2 * kByteCost * static_cast<double>(dx.bytes()), {writes(dx), reads(dy), reads(where)});
+}
 
 void register_pool(py::module_& m) {
   m.def("max_pool", max_pool);

@@ -134,15 +134,22 @@ void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x
                              double alpha);
 
 // Convolutions by Winograd's method, where it can be used and pays; g as in ConvArgs. A result that is the gradient of
-// `below`, an activation's output, is taken through that activation as well.
+// `below`, an activation's output, is taken through that activation as well. y and dy may be of each 2x2 pixels but the
+// largest: see WinogradArgs.
 bool winograd_pays(const Tensor& like, const ConvGeometry& g);  // for y, and for dx
 bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g);
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
               double alpha, const Tensor& below);
-void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,
+void winograd_max_pool(const Tensor& y, const Tensor& where, const Tensor& x, const Tensor& w, const Tensor& b,
+                       const ConvGeometry& g, Activation f);
+void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& where, const Tensor& w, const Tensor& b,
                              const ConvGeometry& g, Activation f, double alpha, const Tensor& below);
 void winograd_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
-                              const ConvGeometry& g);
+                              const Tensor& where, const ConvGeometry& g);
+
+// The largest of each 2x2 pixels and where it is (`where` may be empty), and the way back.
+void max_pool_2x2(const Tensor& y, const Tensor& where, const Tensor& x);
+void max_pool_2x2_backward(const Tensor& dx, const Tensor& dy, const Tensor& where);
 
 // The products of a dense layer as a convolution of one pixel, x (rows, channels), w (channels, filters): it goes by
 // blocks of rows, and sums gradients by them. y = f(x w + b), dx = dy w^T, dw (+)= x^T dy and db (+)= the sum of dy.

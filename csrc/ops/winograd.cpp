@@ -46,21 +46,41 @@ ConvGeometry turned(const ConvGeometry& g) {
   return t;
 }
 
-void convolve(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
-              double alpha, const Tensor& below, bool turn) {
+uint8_t* places(const Tensor& where) {
+  return reinterpret_cast<uint8_t*>(where.data);
+}
+
+// args has what the geometry does not tell.
+void convolve(WinogradArgs args, const Tensor& y, const Tensor& where, const Tensor& x, const Tensor& x_where,
+              const Tensor& w, const Tensor& b, const Tensor& below, bool turn) {
   const KernelTable& k = engine::kernels();
+  const ConvGeometry& g = args.g;
   const WinogradPlan plan = plan_of(x, g);
   const Tensor u = scratch(x.dtype, {plan.kernel}), own = scratch(x.dtype, {plan.scratch});
   run(k.winograd_kernel, x.dtype, WinogradKernelArgs{u.data, w.data, g.kernel_height, g.channels, g.filters, turn},
       plan.kernel_chunks, kernel_cost(x, g), {writes(u), reads(w)});
-  WinogradArgs args{y.data, x.data, u.data, b ? b.data : nullptr, own.data, g, f, alpha};
+  args.y = y.data;
+  args.x = x.data;
+  args.u = u.data;
+  args.bias = b ? b.data : nullptr;
+  args.scratch = own.data;
+  args.where = places(where);
+  args.x_where = places(x_where);
   if (goes_through(below, y)) {
     args.through = below.data;
     args.through_activation = below.buffer->activation;
     args.through_alpha = below.buffer->alpha;
   }
   run(k.winograd, x.dtype, args, plan.chunks, tile_cost(x, g),
-      {writes(y), writes(own), reads(x), reads(u), reads(b), reads(below)});
+      {writes(y), writes(where), writes(own), reads(x), reads(x_where), reads(u), reads(b), reads(below)});
+}
+WinogradArgs args_of(const ConvGeometry& g, Activation f, double alpha, bool pooled = false) {
+  WinogradArgs args{};
+  args.g = g;
+  args.activation = f;
+  args.alpha = alpha;
+  args.pooled = pooled;
+  return args;
 }
 
 // Whether to go by tiles, with work as of so many transformations of the kernel beside that of the tiles. The direct
@@ -92,22 +112,27 @@ bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g) {
 
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
               double alpha, const Tensor& below) {
-  convolve(y, x, w, b, g, f, alpha, below, false);
+  convolve(args_of(g, f, alpha), y, Tensor(), x, Tensor(), w, b, below, false);
 }
 
-void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& w, const Tensor& b,
+void winograd_max_pool(const Tensor& y, const Tensor& where, const Tensor& x, const Tensor& w, const Tensor& b,
+                       const ConvGeometry& g, Activation f) {
+  convolve(args_of(g, f, 0, true), y, where, x, Tensor(), w, b, Tensor(), false);
+}
+
+void winograd_input_gradient(const Tensor& dx, const Tensor& dy, const Tensor& where, const Tensor& w, const Tensor& b,
                              const ConvGeometry& g, Activation f, double alpha, const Tensor& below) {
-  convolve(dx, dy, w, b, turned(g), f, alpha, below, true);
+  convolve(args_of(turned(g), f, alpha), dx, Tensor(), dy, where, w, b, below, true);
 }
 
 void winograd_kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Tensor& x, const Tensor& dy,
-                              const ConvGeometry& g) {
+                              const Tensor& where, const ConvGeometry& g) {
   const KernelTable& k = engine::kernels();
   const WinogradPlan plan = plan_of(x, g);
   const Tensor parts = scratch(x.dtype, {plan.parts}), own = scratch(x.dtype, {plan.gradient_scratch});
   run(k.winograd_gradient, x.dtype,
-      WinogradGradientArgs{parts.data, x.data, dy.data, own.data, g, static_cast<bool>(db.tensor)},
-      plan.gradient_chunks, tile_cost(x, g), {writes(parts), writes(own), reads(x), reads(dy)});
+      WinogradGradientArgs{parts.data, x.data, dy.data, own.data, g, static_cast<bool>(db.tensor), places(where)},
+      plan.gradient_chunks, tile_cost(x, g), {writes(parts), writes(own), reads(x), reads(dy), reads(where)});
   run(k.winograd_sum, x.dtype,
       WinogradSumArgs{dw.tensor.data, db.tensor ? db.tensor.data : nullptr, parts.data, g, dw.add, db.add},
       plan.sum_chunks, kernel_cost(x, g) + static_cast<double>(plan.parts) / 4,

@@ -327,6 +327,33 @@ def conv2d_backward(
     out: Sequence[_Tensor | None] | None,
     /,
 ) -> Any: ...
+def conv2d_max_pool(
+    x: _Tensor,
+    w: _Tensor,
+    b: _Tensor | None,
+    strides: int | Sequence[int],
+    padding: str | Sequence[Any],
+    dilation: int | Sequence[int],
+    groups: int,
+    activation: str,
+    out: _Tensor | None,
+    /,
+) -> Any: ...
+def conv2d_max_pool_backward(
+    dy: _Tensor,
+    x: _Tensor,
+    y: _Tensor | None,
+    where: _Tensor,
+    w: _Tensor,
+    b: _Tensor | None,
+    strides: int | Sequence[int],
+    padding: str | Sequence[Any],
+    dilation: int | Sequence[int],
+    groups: int,
+    activation: str,
+    out: Sequence[_Tensor | None] | None,
+    /,
+) -> Any: ...
 def depthwise_conv1d(
     x: _Tensor,
     w: _Tensor,

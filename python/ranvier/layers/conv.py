@@ -7,6 +7,7 @@ from typing import Any
 from ranvier import activations, initializers, ops, regularizers
 from ranvier.layers.base import Shape
 from ranvier.layers.norm import folds_normalization
+from ranvier.layers.pool import MaxPooling2D, pools_by_two
 from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 from ranvier.variables import Variable
 
@@ -150,13 +151,18 @@ class _Folding(_Convolution):
         return folds_normalization(self, readers, channels, self.kernel.size, outputs)
 
     def forward_fused(self, x, readers, *, training=False):
+        given = self.folded(readers)
+        return self.with_channels_last(x, lambda x: self.convolve(x, *given))
+
+    def folded(self, readers):
+        """Kernel, bias and options that do the readers' work as well."""
+        if not readers:
+            return self.kernel, self.bias, self.options()
         shape, filters = self.kernel.shape, readers[0].moving_mean.size
         flat = self.kernel.reshape((self.kernel.size // filters, filters))
         kernel, bias = readers[0].fold(flat, self.bias)
         options = {**self.options(), "activation": "relu" if readers[1:] else "linear"}
-        return self.with_channels_last(
-            x, lambda x: self.convolve(x, kernel.reshape(shape), bias, options)
-        )
+        return kernel.reshape(shape), bias, options
 
 
 class _Conv(_Folding):
@@ -233,6 +239,25 @@ class Conv2D(_Conv):
 
     Input (rows, H, W, C), output (rows, OH, OW, F).
     """
+
+    def fuses(self, readers, x, way_back):
+        count = super().fuses(readers, x, way_back)
+        plain = count > 0 or self.activation in ("linear", "relu")
+        return count + (plain and pools_by_two(self, readers[count:], x))
+
+    def forward_fused(self, x, readers, *, training=False):
+        if type(readers[-1]) is not MaxPooling2D:
+            return super().forward_fused(x, readers, training=training)
+        given = self.folded(readers[:-1])
+        return self.with_channels_last(x, lambda x: self.convolve_and_pool(x, *given))
+
+    def convolve_and_pool(self, x, kernel, bias, options):
+        y, where = ops.conv2d_max_pool(x, kernel, bias, **options)
+
+        def backward(dy):
+            return ops.conv2d_max_pool_backward(dy, x, y, where, kernel, bias, **options)
+
+        return y, backward
 
 
 class Conv1D(_Conv):

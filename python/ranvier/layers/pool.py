@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ranvier import ops
-from ranvier.layers.base import Shape
+from ranvier.layers.base import Layer, Shape
 from ranvier.layers.spatial import SpatialLayer, choice, per_axis
 
 __all__ = [
@@ -121,6 +122,24 @@ class MaxPooling2D(_MaxPooling):
             which what lies outside does not count).
         data_format: "channels_last" or "channels_first".
     """
+
+
+def pools_by_two(layer: SpatialLayer, readers: Sequence[Layer], x: Any) -> bool:
+    """Whether the first of the readers keeps of each 2x2 pixels of a layer's output the largest.
+
+    Args:
+        layer, readers, x: as of `Layer.fuses`.
+    """
+    if not readers or type(readers[0]) is not MaxPooling2D:
+        return False
+    pool = readers[0]
+    if pool.pool_size != (2, 2) or pool.strides != (2, 2):
+        return False
+    if pool.dtype != layer.dtype or pool.data_format != layer.data_format:
+        return False
+    image = layer.channels_last(layer.compute_output_shape(x.shape))[1:-1]
+    whole = pool.padding == "valid" or all(size is not None and size % 2 == 0 for size in image)
+    return whole and not (layer.penalised or pool.penalised)
 
 
 class AveragePooling1D(_AveragePooling):

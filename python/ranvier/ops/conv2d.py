@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ranvier import _core
 from ranvier.ops.tensor import Gradients, Tensor
 
@@ -79,6 +81,65 @@ def conv2d_backward(
     """
     return _core.conv2d_backward(
         dy, x, y, w, b, strides, padding, dilation, groups, None, activation, alpha, out
+    )
+
+
+def conv2d_max_pool(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    strides: Steps = 1,
+    padding: Padding = "valid",
+    dilation: Steps = 1,
+    groups: int = 1,
+    activation: str = "linear",
+    out: Tensor | None = None,
+) -> tuple[Tensor, Any]:
+    """`max_pool(conv2d(x, w, b, ...), 2, argmax=True)`, the same bits, in one pass where `conv2d`
+    goes by tiles: what is pooled is never written.
+
+    Args:
+        x, w, b, strides, padding, dilation, groups: as in `conv2d`.
+        activation: "linear" or "relu".
+        out: where to write y; must not share memory with an input.
+
+    Returns:
+        (y, where): y (B, OH // 2, OW // 2, F) and, of its shape, where in its window of 2x2 each
+        largest is, which `conv2d_max_pool_backward` needs. In a layer, where is None if nobody
+        wants a gradient of y.
+    """
+    return _core.conv2d_max_pool(x, w, b, strides, padding, dilation, groups, activation, out)
+
+
+def conv2d_max_pool_backward(
+    dy: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    where: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    strides: Steps = 1,
+    padding: Padding = "valid",
+    dilation: Steps = 1,
+    groups: int = 1,
+    activation: str = "linear",
+    out: Gradients = None,
+) -> Tensor:
+    """The gradients of `conv2d_max_pool`, as `conv2d_backward` gives those of `conv2d`.
+
+    Args:
+        dy: (B, OH // 2, OW // 2, F), gradient of the output.
+        y, where: what `conv2d_max_pool` returned; y is not read for linear.
+        x, w, b, strides, padding, dilation, groups, activation: as given to `conv2d_max_pool`.
+        out: as in `conv2d_backward`.
+
+    Returns:
+        As `conv2d_backward`.
+    """
+    return _core.conv2d_max_pool_backward(
+        dy, x, y, where, w, b, strides, padding, dilation, groups, activation, out
     )
 
 
