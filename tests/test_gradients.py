@@ -654,6 +654,23 @@ def test_step_of_subclassed_models(make):
     check_step(model, draw(5, 3), draw(5, 2))
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "softmax"])
+def test_a_gradient_goes_through_the_activation_below_a_reshape(activation):
+    """In one pass where the output tells the slope, with the same bits as in two."""
+    x, w, dy = draw(12, 10, 6), draw(60, 9), draw(12, 9)
+    below = ops.activation(Buffer.from_array(x), activation)
+    flat = below.reshape((12, 60))
+    dx = ops.dense_backward(Buffer.from_array(dy), flat, None, Buffer.from_array(w))
+    through = ops.activation_backward(
+        dx.reshape(x.shape), Buffer.from_array(x), below, activation
+    ).view()
+    apart = ops.dense_backward(dy, flat.view(), None, w)[0]
+    expected = ops.activation_backward(apart.reshape(x.shape), x, below.view(), activation)
+    np.testing.assert_array_equal(through, expected)
+    at_once = activation in ("relu", "tanh")
+    np.testing.assert_array_equal(dx.view(), expected.reshape(12, 60) if at_once else apart)
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "leaky_relu", "gelu", "softmax"])
 def test_an_output_with_readers_of_every_kind(activation):
     """A dense layer takes its gradient through the activation below at once; the others do not."""

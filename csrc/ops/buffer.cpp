@@ -62,6 +62,11 @@ std::shared_ptr<Buffer> reshape(const std::shared_ptr<Buffer>& buffer, const Sha
   auto y = std::make_shared<Buffer>(shape, buffer->dtype, buffer->storage, buffer->data);
   y->constant = buffer->constant;
   y->unread = buffer->unread;
+  if (!buffer->preactivation) {  // one of another shape is of no use
+    y->activation = buffer->activation;
+    y->alpha = buffer->alpha;
+  }
+  y->at_preactivation = buffer->at_preactivation;
   return y;
 }
 
