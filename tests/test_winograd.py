@@ -286,6 +286,8 @@ def bits():
         ((1, 40, 41, 70), 33),
         ((9, 14, 14, 16), 32),
         ((1, 10, 9, 20), 200),
+        ((1, 10, 9, 20), 48),
+        ((1, 10, 9, 40), 20),
     ]:
         for dtype, taps in itertools.product(DTYPES, (3, 5)):
             x, w, b, dy = draw(x_shape, filters, dtype, "same", taps=taps)
@@ -310,6 +312,29 @@ def test_any_number_of_threads_gives_the_same_bits(always):
     finally:
         _core.set_threads(threads)
     assert len(found) == 1
+
+
+@both_kernels
+@pytest.mark.parametrize(
+    ("height", "channels", "filters"),
+    [(8, 16, 64), (8, 48, 32), (100, 16, 16)],
+    ids=["by filters", "by channels", "by runs of tiles"],
+)
+def test_a_kernel_gradient_is_cut_for_two_threads(always, taps, height, channels, filters):
+    shapes = [(1, height, 8, channels), (taps, taps, channels, filters), (1, height, 8, filters)]
+    x, w, dy = (_core.Buffer(shape, "float32") for shape in shapes)
+    x.constant = True
+    w.gradient = _core.Buffer(w.shape, "float32")
+    program = _core.Program(_core.Pool())
+    program.begin()
+    ops.conv2d_backward(dy, x, None, w, None, padding="same")
+    program.end()
+    threads = _core.threads()
+    _core.set_threads(2)
+    program.run(10, 60.0)
+    _core.set_threads(threads)
+    (_, chunks, *_), _ = program.plan
+    assert chunks == 2
 
 
 def test_tiers_with_fused_multiply_add_give_the_same_bits():

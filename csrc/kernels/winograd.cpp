@@ -596,7 +596,7 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
 // The sum over tiles is cut three ways: into blocks of channels and of filters, whose sums fit the second-level cache,
 // and, where that leaves few chunks, into runs of tiles, each with sums of its own (parts) for winograd_sum to add.
 
-constexpr int64_t kGradientGroup = 112, kBlockChannels = 64, kBlockFilters = 64, kWantedChunks = 16;
+constexpr int64_t kGradientGroup = 112, kShortRun = 20, kBlockChannels = 64, kBlockFilters = 64, kWantedChunks = 16;
 
 struct GradientBlocks {
   int64_t panels, across, channels;  // of the filters; blocks of them; blocks of the channels
@@ -617,8 +617,18 @@ RANVIER_INLINE GradientBlocks gradient_blocks(const ConvGeometry& g) {
   if (b.runs > most) b.runs = most;
   if (b.runs > 1) b.runs += b.runs % 2;
   if (b.runs < 1) b.runs = 1;
-  if (b.runs * blocks == 1 && tiles.work > kGradientGroup * kPoints) b.runs = 2;
-  b.chunks = blocks * b.runs;
+  // A single chunk is halved for a second thread: into runs, each of which goes through all sums; where they would be
+  // short, by filters or by channels, though each half transforms the other operand for itself.
+  if (b.runs * blocks == 1) {
+    if (tiles.work > 2 * kShortRun * kPoints) {
+      b.runs = 2;
+    } else if (b.panels > 1) {
+      b.across = 2;
+    } else if (g.channels >= kBlockChannels / 2) {
+      b.channels = 2;
+    }
+  }
+  b.chunks = b.across * b.channels * b.runs;
   const int64_t run = most_tiles(tiles, b.runs);
   b.group = run < kGradientGroup ? run : kGradientGroup;
   const int64_t row = whole_vectors<T>(chunks_of(g.channels, b.channels));
@@ -669,7 +679,8 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   Place places[kGradientGroup];
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t run = chunk / (b.across * b.channels), block = chunk - run * b.across * b.channels;
-    const int64_t block_c = block / b.across, block_f = block - block_c * b.across;
+    // in the order of winograd_sum's chunks: whoever makes the sums of some filters adds them up
+    const int64_t block_f = block / b.channels, block_c = block - block_f * b.channels;
     const int64_t c0 = g.channels * block_c / b.channels, c1 = g.channels * (block_c + 1) / b.channels;
     const int64_t panel_0 = b.panels * block_f / b.across, panel_1 = b.panels * (block_f + 1) / b.across;
     const int64_t first = cut(tiles, run, b.runs), count = cut(tiles, run + 1, b.runs) - first;
