@@ -1,4 +1,5 @@
 // The Winograd path of the convolutions: where it is taken, and its calls.
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -23,13 +24,23 @@ const WinogradPlan plan_of(const Tensor& like, const ConvGeometry& g) {
 double tile_cost(const Tensor& like, const ConvGeometry& g) {
   const double tiles = static_cast<double>(plan_of(like, g).points) / 36;
   return (like.dtype == DType::f64 ? 2 : 1) * tiles *
-         (4 * static_cast<double>(g.channels + g.filters) + 0.27 * elements(g.channels, g.filters));
+         (1.8 * static_cast<double>(g.channels + g.filters) + 0.265 * elements(g.channels, g.filters));
 }
-// For the transformation of the kernel: 36 values, which at some size no cache holds any more, for 9 or 25.
+// For the transformation of the kernel: 36 values for 9 or 25, which take longer the fewer of them a cache holds.
 double kernel_cost(const Tensor& like, const ConvGeometry& g) {
   const double kernels = elements(g.channels, g.filters), taps = elements(g.kernel_height, g.kernel_width);
-  const double cached = (16 << 20) / bytes_of(like.dtype);
-  return (like.dtype == DType::f64 ? 2 : 1) * (36 * kernels > cached ? 4 : 1) * 0.08 * (36 + taps) * kernels;
+  const double megabytes = 36 * kernels * static_cast<double>(bytes_of(like.dtype)) / (1 << 20);
+  return (like.dtype == DType::f64 ? 2 : 1) * std::clamp(megabytes / 4, 1.0, 3.8) * 0.04 * (36 + taps) * kernels;
+}
+
+// How often a tap of the direct way is within the image, along an axis.
+int64_t taps_seen(int64_t size, int64_t outputs, int64_t kernel, int64_t pad) {
+  int64_t seen = 0;
+  for (int64_t k = 0; k < kernel; ++k) {
+    const int64_t first = std::max<int64_t>(pad - k, 0), last = std::min(size + pad - k, outputs);
+    seen += std::max<int64_t>(last - first, 0);
+  }
+  return seen;
 }
 
 // The convolution of which dx is the result.
@@ -84,9 +95,10 @@ WinogradArgs args_of(const ConvGeometry& g, Activation f, double alpha, bool poo
 }
 
 // Whether to go by tiles, with work as of so many transformations of the kernel beside that of the tiles. The direct
-// way takes a nanosecond for 144 products, and time for each weight. These costs are fitted to both ways' times of 900
-// shapes for each size of kernel: 1 to 32 images of 4x4 to 112x112, 16 to 512 channels and filters. Beside the faster
-// of both, the choice loses on average 1 % with kernels of 3x3 and 3 % with 5x5, for their gradients 3 to 5 %.
+// way takes a nanosecond for 144 products, those with the zeros around the image left out, and time for each weight.
+// These costs are fitted to both ways' times on one thread, 3300 passes: 1 to 32 images of 4x4 to 112x112, 16 to 512
+// channels and filters. Beside the faster of both the choice loses 0.5 % on average, with the gradients of 5x5 kernels
+// 0.7 %; more than 15 % in one case of eighty, of few and small images.
 bool pays(const Tensor& like, const ConvGeometry& g, double kernels) {
   const Use wanted = use.load(std::memory_order_relaxed);
   if (wanted == Use::never) return false;
@@ -95,8 +107,10 @@ bool pays(const Tensor& like, const ConvGeometry& g, double kernels) {
                    g.groups == 1;
   if (!can || wanted == Use::always) return can;
   constexpr int64_t kThin = 16;
-  const double weights = elements(g.kernel_height, g.kernel_width) * elements(g.channels, g.filters);
-  const double direct = weights * (elements(g.batch, g.out_height * g.out_width) / 144 + 0.25);
+  const double taps = elements(taps_seen(g.height, g.out_height, g.kernel_height, g.pad_top),
+                               taps_seen(g.width, g.out_width, g.kernel_width, g.pad_left));
+  const double direct = elements(g.channels, g.filters) *
+                        (static_cast<double>(g.batch) * taps / 144 + 0.14 * elements(g.kernel_height, g.kernel_width));
   return like.dtype == DType::f32 && g.channels >= kThin && g.filters >= kThin &&
          tile_cost(like, g) + kernels * kernel_cost(like, g) < direct;
 }
@@ -107,7 +121,7 @@ bool winograd_pays(const Tensor& like, const ConvGeometry& g) {
   return pays(like, g, 1);
 }
 bool winograd_gradient_pays(const Tensor& like, const ConvGeometry& g) {
-  return pays(like, g, 2.5);
+  return pays(like, g, 2.05);
 }
 
 void winograd(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& b, const ConvGeometry& g, Activation f,
