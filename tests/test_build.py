@@ -166,6 +166,29 @@ def test_instructions_are_those_of_the_tier(tier, has, has_not):
     assert found
 
 
+# ---- other compilers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("compiler", "machine", "options"),
+    [
+        ("clang++", "x86_64", ["-DRANVIER_TIER=avx512", "-march=x86-64-v4"]),
+        ("aarch64-linux-gnu-g++", None, ["-DRANVIER_TIER=generic", "-Wno-psabi"]),
+    ],
+    ids=["Clang", "AArch64"],
+)
+def test_other_compilers_accept_the_kernels(compiler, machine, options):
+    """Read and checked only, templates too: a build would take minutes."""
+    if machine not in (None, platform.machine()):
+        pytest.skip(f"this machine is no {machine}")
+    sources = sorted(map(str, (ROOT / "csrc" / "kernels").glob("*.cpp")))
+    command = [tool(compiler), "-std=c++17", "-fsyntax-only", "-fopenmp-simd", f"-I{ROOT / 'csrc'}"]
+    done = subprocess.run(
+        [*command, *options, *sources], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+
+
 # ---- tiers at work ---------------------------------------------------------------------------
 
 
