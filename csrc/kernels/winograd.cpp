@@ -136,6 +136,19 @@ RANVIER_INLINE Image<T> image_of(const void* data, const uint8_t* where, int64_t
   return {static_cast<const T*>(data), where, height, width, channels, up, left, t.out};
 }
 
+// A call works in scratch of its own, with a place for each chunk, because a thread's chunks all use that of the first.
+// Calls ask for the same size if it is enough: so they share the memory, and a thread finds what it wrote in the call
+// before in its caches.
+struct Scratch {
+  int64_t step, size;  // elements: from chunk to chunk, and of all
+};
+template <class T>
+RANVIER_INLINE Scratch scratch_of(int64_t chunks, int64_t own) {
+  constexpr int64_t kShared = (32 << 20) / sizeof(T);
+  if (chunks == 0 || chunks * own > kShared) return {own, chunks * own};
+  return {kShared / chunks / kLine<T> * kLine<T>, kShared};
+}
+
 // How a group's tiles lie in scratch: (36, tiles, columns).
 struct Points {
   int64_t step, row;  // elements from point to point, from tile to tile
@@ -550,8 +563,8 @@ void winograd(const WinogradArgs& a, int64_t begin, int64_t end) {
   const Groups groups = groups_of(tiles, s.filters);
   const Points at_v = patch_points<T>(groups, s.channels), at_m = product_points<T>(groups);
   const Image<T> x = image_of<T>(a.x, a.x_where, s.height, s.width, s.channels, s.pad_top, s.pad_left, tiles);
-  // Only this call has chunk `begin`: its scratch serves all.
-  T* v = static_cast<T*>(a.scratch) + begin * kPoints * (at_v.step + at_m.step);
+  const Scratch scratch = scratch_of<T>(groups.chunks, kPoints * (at_v.step + at_m.step));
+  T* v = static_cast<T*>(a.scratch) + begin * scratch.step;
   T* m = v + kPoints * at_v.step;
   const bool around = streams<T>(a);
   const bool five = s.kernel_height == 5;
@@ -668,7 +681,7 @@ void winograd_gradient(const WinogradGradientArgs& a, int64_t begin, int64_t end
   const GradientBlocks b = gradient_blocks<T>(g);
   const Image<T> x = image_of<T>(a.x, nullptr, g.height, g.width, g.channels, g.pad_top, g.pad_left, tiles);
   const Image<T> dy = image_of<T>(a.dy, a.dy_where, g.out_height, g.out_width, g.filters, 0, 0, tiles);
-  T* v = static_cast<T*>(a.scratch) + begin * b.scratch;  // only this call has chunk `begin`
+  T* v = static_cast<T*>(a.scratch) + begin * scratch_of<T>(b.chunks, b.scratch).step;
   T* d = v + kPoints * b.at_x.step;
   const int64_t point = g.channels * kPanel<T>, sums_of_run = b.panels * kPoints * point;
   const bool five = g.kernel_height == 5;
@@ -775,9 +788,10 @@ WinogradPlan winograd_plan(const ConvGeometry& g) {
   plan.kernel = panels * kPoints * kernel_step<T>(g.channels);
   plan.kernel_chunks = panels * chunks_of(g.channels, kLanes<T>);
   plan.chunks = groups.chunks;
-  plan.scratch = groups.chunks * kPoints * (patch_points<T>(groups, g.channels).step + product_points<T>(groups).step);
+  const int64_t own = kPoints * (patch_points<T>(groups, g.channels).step + product_points<T>(groups).step);
+  plan.scratch = scratch_of<T>(groups.chunks, own).size;
   plan.gradient_chunks = blocks.chunks;
-  plan.gradient_scratch = blocks.chunks * blocks.scratch;
+  plan.gradient_scratch = scratch_of<T>(blocks.chunks, blocks.scratch).size;
   plan.parts = blocks.runs * (kPoints * g.channels + 1) * panels * kPanel<T>;
   plan.sum_chunks = panels * chunks_of(g.channels, kSumChannels);
   return plan;
