@@ -53,6 +53,18 @@ PADDINGS = ("valid", "same", ((2, 2), (2, 2)), ((0, 1), (2, 0)), ((3, 5), (4, 3)
 
 
 @both_kernels
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_among_neighbours(always, taps, bad):
+    x, w, _, _ = draw((1, 20, 20, 8), 8, f32, "same", taps=taps)
+    x[0, 9, 10, 3] = bad
+    y = ops.conv2d(x, w, padding="same")
+    reached = np.argwhere(~np.isfinite(y).all(axis=-1))[:, 1:]
+    reach, tile = taps // 2, {3: 4, 5: 2}[taps]
+    assert len(reached) >= taps**2
+    assert (np.abs(reached - [9, 10]) <= reach + tile - 1).all()
+
+
+@both_kernels
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 3, 17, 32, 33, 70])
 def test_channels_and_filters(always, channels, dtype, taps):

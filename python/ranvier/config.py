@@ -49,6 +49,8 @@ def set_precision(value: str) -> None:
     It concerns float32 convolutions with kernels of 3x3 and 5x5, no strides and at least 16
     channels and filters, and their gradients. With "fast" these go by Winograd's F(4x4, 3x3) and
     F(2x2, 5x5), with 25 and 36 % of the multiplications, where that is faster; float64 never does.
+    They share work among 4x4 or 2x2 results: a NaN or infinity that one of these reads spreads to
+    all.
 
     The errors against float64, in units of the result's standard deviation, measured on layers of
     3x3 that map 224x224x32 to 64, 112x112x64 to 128 and 56x56x128 to 256 channels (normal inputs,
