@@ -139,7 +139,7 @@ void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL, 0, 2);
+      for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL + kL - 1, 0, 2);
     }
   }
   Vec<T> sum[rows][vectors];
