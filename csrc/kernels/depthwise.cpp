@@ -101,8 +101,11 @@ void depthwise_row(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, int
   }
 }
 
+// In strips so narrow that the first level holds what the next row sees as well; of a multiple of eight pixels.
 template <class T>
 void depthwise_image(const DepthwiseImage<T>& c, Range rows, Range columns) {
+  constexpr int64_t kStrip = 4096 / sizeof(T);  // elements of a row of it
+  const int64_t strip = clip(kStrip / clip(c.channels, 1, kStrip) / 8 * 8, 8, kStrip);
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) {
     const Range kh = c.down.taps(height.begin), kw = c.across.taps(width.begin);
     const T* w = c.w + kh.begin * c.w_row + kw.begin * c.w_column;
@@ -112,10 +115,13 @@ void depthwise_image(const DepthwiseImage<T>& c, Range rows, Range columns) {
     if (dense && c.across.stride == 1 && kw.size() == 2) run = depthwise_row<T, 2, 1>;
     if (dense && c.across.stride == 1 && kw.size() == 1) run = depthwise_row<T, 1, 1>;
     if (dense && c.across.stride == 2 && kw.size() == 3) run = depthwise_row<T, 3, 2>;
-    for (int64_t row = height.begin; row < height.end; ++row) {
-      const T* x = c.x + (row * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
-                   (width.begin * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
-      run(c, c.y + row * c.y_row + width.begin * c.y_column, x, w, kh.size(), kw.size(), width.size());
+    for (int64_t column = width.begin; column < width.end; column += strip) {
+      const int64_t pixels = clip(width.end - column, 0, strip);
+      for (int64_t row = height.begin; row < height.end; ++row) {
+        const T* x = c.x + (row * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +
+                     (column * c.across.stride - c.across.pad + kw.begin * c.across.dilation) * c.x_column;
+        run(c, c.y + row * c.y_row + column * c.y_column, x, w, kh.size(), kw.size(), pixels);
+      }
     }
   });
 }
