@@ -465,7 +465,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           sum_rows(static_cast<T*>(g.row_sum) + column, t.b, t.b_row, columns, depth, p0 > 0 || g.add_row_sum);
         }
         // The next panel's columns of C, if they are lines of their own.
-        const bool next = kPanel<T> * sizeof(T) >= 64 && panel + 1 < panel_1;
+        const bool next = blocks.large && kPanel<T> * sizeof(T) >= 64 && panel + 1 < panel_1;
         const T* next_panel = next ? c_0 + row_of(tile_0) * g.n + column + width : nullptr;
         for (int64_t i = tile_0; i < tile_1; ++i) {
           const int64_t row = row_of(i), rows = row_of(i + 1) - row;

@@ -64,6 +64,7 @@ def _noted(build: Callable[..., None]) -> Callable[..., None]:
 
     return noted
 
+
 _name_counts: dict[str, int] = {}
 
 
