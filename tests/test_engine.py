@@ -463,6 +463,7 @@ INTERRUPTED = """
 import os, signal, sys, threading, time
 import numpy as np, ranvier as rv
 from ranvier import layers as L
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 m = rv.Sequential([L.Input((64,)), L.Dense(64, "relu"), L.Dense(1)])
 m.compile("adam", "mse")
 x = np.ones((4096, 64), "float32"); y = np.ones(4096)
@@ -493,11 +494,19 @@ def test_ctrl_c_ends_a_run_between_steps():
     assert late < 2  # 0.1 s on an idle machine; a loaded one may be slow to schedule
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT raises KeyboardInterrupt, also where the tests run as a background job."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 @pytest.mark.parametrize(
     ("moment", "replay"), [("backward", True), ("backward", False), ("update", False)]
 )
-def test_ctrl_c_in_the_composed_step_leaves_it_whole_or_undone(moment, replay, monkeypatch):
+def test_ctrl_c_in_the_composed_step_leaves_it_whole_or_undone(moment, replay, monkeypatch, ctrl_c):
     monkeypatch.setattr(training, "_REPLAY", replay)
 
     class Interrupted(rv.optimizers.Adam):
