@@ -43,10 +43,12 @@ BAD_X = {
     "rank_3": (draw(8, 3, 1), ValueError, r"x has shape \(8, 3, 1\) but net needs \(None, 3\)"),
     "too_wide": (draw(8, 4), ValueError, r"x has shape \(8, 4\) but net needs \(None, 3\)"),
     "too_narrow": (draw(8, 1), ValueError, r"x has shape \(8, 1\) but net needs \(None, 3\)"),
-    "two_inputs": ((X, X), ValueError, "net has 1 inputs but 2 arrays were given"),
+    "two_inputs": ((X, X), ValueError, r"net has inputs \['.*'\] but 2 arrays were given: merge"),
     "empty": (draw(0, 3), ValueError, r"x is empty: it has shape \(0, 3\); at least one row"),
     "number": (3.0, ValueError, "x must have rows; received a single number"),
-    "nothing": (None, TypeError, "x has dtype object; use numbers"),
+    "list_of_inputs": ([X, draw(7, 2)], ValueError, "but 2 arrays were given: merge them into one"),
+    "nothing": (None, TypeError, "x is None: give an array"),
+    "list_of_nothing": ([None, None], TypeError, "x is None: give an array"),
     "strings": (np.full((8, 3), "a"), TypeError, r"x has dtype <U1; use numbers \(bool, integer"),
     "objects": (object_rows(), TypeError, "x has dtype object; use numbers"),
     "complex": (X + 1j, TypeError, "x has dtype complex128; use numbers"),
@@ -208,11 +210,12 @@ Q = draw(8, 1)
 @pytest.mark.parametrize(
     ("x", "text"),
     [
-        (X, r"pair has 2 inputs but 1 arrays were given"),
-        ([X], "pair has 2 inputs but 1 arrays|x has shape"),
-        ((X, X, X), "pair has 2 inputs but 3 arrays were given"),
+        (X, r"pair has inputs \['a', 'b'\] but 1 array was given: give a list or dict of 2"),
+        ([X], "but 1 array was given: give a list or dict of 2"),
+        ((X, X, X), r"pair has inputs \['a', 'b'\] but 3 arrays were given: give a list or dict"),
+        ([X, Y, Y], "but 3 arrays were given"),
         ([X, draw(7, 3)], r"the inputs have different numbers of rows: \[8, 7\]"),
-        ([X, draw(8, 2)], r"x has shape \(8, 2\) but pair needs \(None, 3\)"),
+        ([X, draw(8, 2)], r"x\[1\], for input 'b', has shape \(8, 2\) but pair needs \(None, 3\)"),
         ({"a": X}, r"x has keys \['a'\] but the inputs are \['a', 'b'\]"),
         ({"a": X, "b": X, "c": X}, r"x has keys \['a', 'b', 'c'\] but the inputs are"),
     ],
@@ -221,6 +224,8 @@ def test_bad_inputs_of_several(x, text):
     model = pair()
     refused(model, lambda: model.fit(x, [Y, Q], verbose=0), ValueError, text)
     refused(model, lambda: model.predict(x), ValueError, text)
+    if not isinstance(x, dict):
+        refused(model, lambda: model(x), ValueError, r"^\[pair\] .*" + text)
 
 
 @pytest.mark.parametrize(
@@ -251,10 +256,58 @@ def test_calling_with_wrong_inputs():
         model([Input((3,)), Input((4,))])
     with pytest.raises(ValueError, match=r"\[net\] the model's input needs shape \(None, 3\) but "):
         net()(Input((4,)))
-    with pytest.raises(ValueError, match="x has shape"):
-        net()(draw(8, 4))
-    with pytest.raises(ValueError, match="needs shape"):
-        net()(draw(8, 4), training=True)
+    for training in (False, True):
+        with pytest.raises(ValueError, match=r"^\[net\] x has shape \(8, 4\) but net needs"):
+            net()(draw(8, 4), training=training)
+
+
+class Inner(Model):
+    def __init__(self):
+        super().__init__(name="net")
+        self.hidden, self.out = layers.Dense(4), layers.Dense(2, name="out")
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+UNBUILT = {
+    "sequential": lambda: Sequential([layers.Dense(4), layers.Dense(2)], name="net"),
+    "subclassed": Inner,
+}
+
+
+@pytest.mark.parametrize("name", ["built", *UNBUILT])
+def test_lists_to_a_model_of_one_input(name):
+    """A list of one array is that array, as in Keras; one of rows is an array of them."""
+    rows = X.tolist()
+
+    def calls(model, x, n):
+        yield lambda: model(x)
+        yield lambda: model(x, training=True)
+        yield lambda: model.predict(x)
+        yield lambda: model.evaluate(x, Y[:n], verbose=0)
+        yield lambda: model.fit(x, Y[:n], verbose=0)
+
+    def made():
+        model = UNBUILT.get(name, net)()
+        model.compile("sgd", "mse")
+        return model
+
+    for x, array in [([X], X), ((X,), X), (rows, X), (rows[:1], X[:1]), ([rows], X)]:
+        for i in range(5):
+            model = made()
+            list(calls(model, x, len(array)))[i]()
+            np.testing.assert_array_equal(model(x), model(array))
+            assert model.inputs[0].shape == (None, 3)
+    with pytest.raises(ValueError, match=r"^\[net\] .*inputs"):
+        made()({"pixels": X})
+    for x in ([X, X], (X, Y), [X, X, X], [X, X[:5]]):
+        model = made()
+        for call in calls(model, x, 8):
+            with pytest.raises(ValueError, match=r"2 arrays|3 arrays|list of [23]|numbers of rows"):
+                call()
+            assert model.built == (name == "built")
+        assert model.predict(X).shape == (8, 2)  # nothing was left behind
 
 
 # --- arguments ------------------------------------------------------------------------------------

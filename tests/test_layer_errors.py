@@ -114,6 +114,55 @@ def test_layers_refuse_arrays(layer, x, error, text):
         layer(x)
 
 
+ONE_INPUT = {
+    "dense": (lambda: layers.Dense(2), (8, 3)),
+    "convolution": (lambda: layers.Conv2D(2, 3), (2, 8, 8, 3)),
+    "pooling": (lambda: layers.GlobalMaxPooling2D(), (2, 8, 8, 3)),
+    "normalization": (lambda: layers.BatchNormalization(), (8, 3)),
+    "activation": (lambda: layers.Activation("tanh"), (8, 3)),
+    "relu": (lambda: layers.ReLU(), (8, 3)),
+    "softmax": (lambda: layers.Softmax(), (8, 3)),
+    "leaky": (lambda: layers.LeakyReLU(), (8, 3)),
+    "dropout": (lambda: layers.Dropout(0.5), (8, 3)),
+    "flatten": (lambda: layers.Flatten(), (2, 8, 8, 3)),
+    "reshape": (lambda: layers.Reshape((3, 1)), (8, 3)),
+    "permute": (lambda: layers.Permute((1,)), (8, 3)),
+    "rescaling": (lambda: layers.Rescaling(2.0), (8, 3)),
+    "adapted": (lambda: layers.Normalization(mean=0.0, variance=1.0), (8, 3)),
+    "flip": (lambda: layers.RandomFlip(), (2, 8, 8, 3)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_INPUT)
+def test_layers_of_one_input_refuse_lists(name):
+    make, shape = ONE_INPUT[name]
+    layer, x, t = make(), np.ones(shape), Input(shape[1:])
+    kind = type(layer).__name__
+    for _ in range(2):  # not built, then built
+        for given, text in [
+            ([x], "a list of 1: .*: give it the array itself"),
+            ((x, x), "a list of 2: .*: merge them first"),
+            ([t], "a list of 1: "),
+            ([t, t], "a list of 2: "),
+            ([1.0] * 9, "a list of 9: .*: make rows one array, by np.asarray"),
+            ([], "a list of 0: "),
+        ]:
+            with pytest.raises(
+                ValueError, match=rf"^\[.*\] {kind} takes one input; received {text}"
+            ):
+                layer(given)
+        with pytest.raises(ValueError, match="takes one input; received a list of 2"):
+            layer.accept([(None, *shape[1:])] * 2)
+        for given, text in [
+            (None, "received None"),
+            ({"a": x}, r"received a dict with keys \['a'\]: give its arrays"),
+        ]:
+            with pytest.raises(TypeError, match=rf"^\[.*\] {kind} takes arrays; {text}"):
+                layer(given)
+        layer(x)
+    layer.build([None, *shape[1:]])  # one shape
+
+
 @pytest.mark.parametrize(
     ("make", "built", "other", "text"),
     [

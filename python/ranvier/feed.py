@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ranvier import _core
+
+if TYPE_CHECKING:
+    from ranvier.graph import SymbolicTensor
 
 __all__ = ["Data", "Lane", "align_inputs", "as_rows", "check_labels", "input_arrays"]
 
@@ -98,6 +101,8 @@ def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
 
 def as_rows(what: str, name: str, a: Any) -> np.ndarray:
     """An array of numbers whose rows the engine can gather: C-contiguous, in native byte order."""
+    if a is None:
+        raise TypeError(f"[{what}] {name} is None: give an array")
     if not isinstance(a, np.ndarray):
         if callable(getattr(a, "__next__", None)):
             raise TypeError(f"[{what}] {name} is a generator; give arrays")
@@ -119,24 +124,38 @@ def as_rows(what: str, name: str, a: Any) -> np.ndarray:
     return a if plain or not a.ndim else np.ascontiguousarray(a, a.dtype.newbyteorder("="))
 
 
-def input_arrays(what: str, x: Any, names: Sequence[str | None] | None) -> list[np.ndarray]:
+def input_arrays(
+    what: str, model: str, x: Any, inputs: Sequence[SymbolicTensor] | None
+) -> list[np.ndarray]:
     """The user's x as one array for each input, with equally many rows.
 
     Args:
-        names: of the inputs; None while the model does not know them.
+        inputs: the model's; None while it does not know them.
     """
     if isinstance(x, Mapping):
-        if names is None:
-            raise ValueError(f"[{what}] a dict of inputs needs a model made with named Inputs")
+        if inputs is None:
+            raise ValueError(f"[{what}] a dict of inputs needs a model made of named Inputs")
+        names = [t.name for t in inputs]
         missing = [name for name in names if name not in x]
         if missing or len(x) != len(names):
             raise ValueError(f"[{what}] x has keys {list(x)} but the inputs are {names}")
         x = [x[name] for name in names]
     arrays = [as_rows(what, "x", a) for a in (x if isinstance(x, (list, tuple)) else [x])]
-    if isinstance(x, list) and names is not None and len(x) != len(names):
-        arrays = [as_rows(what, "x", x)]  # a list of rows
+    if isinstance(x, list) and x and (inputs is None or len(inputs) == 1):
+        # Its items are rows if they have too few axes to be inputs; an array alone is an input.
+        rank = 2 if inputs is None else len(inputs[0].shape)
+        single = isinstance(x[0], np.ndarray) and (inputs is None or len(x) == 1)
+        if arrays[0].ndim < rank and not single:
+            arrays = [as_rows(what, "x", x)]
     if not arrays:
         raise ValueError(f"[{what}] x is empty: at least one row is needed")
+    if inputs is not None and len(arrays) != len(inputs):
+        many = len(inputs) > 1
+        raise ValueError(
+            f"[{what}] {model} has inputs {[t.name for t in inputs]} but {len(arrays)} "
+            f"array{'s were' if len(arrays) > 1 else ' was'} given: "
+            f"{f'give a list or dict of {len(inputs)}' if many else 'merge them into one'}"
+        )
     for a in arrays:
         if a.ndim == 0:
             raise ValueError(f"[{what}] x must have rows; received a single number")
@@ -152,15 +171,12 @@ def input_arrays(what: str, x: Any, names: Sequence[str | None] | None) -> list[
 
 
 def align_inputs(
-    what: str, model: str, arrays: list[np.ndarray], shapes: list[tuple[int | None, ...]]
+    what: str, model: str, arrays: list[np.ndarray], inputs: Sequence[SymbolicTensor]
 ) -> list[np.ndarray]:
     """The arrays in the shapes of the inputs: a last axis of 1 may be missing."""
-    if len(arrays) != len(shapes):
-        raise ValueError(
-            f"[{what}] {model} has {len(shapes)} inputs but {len(arrays)} arrays were given"
-        )
     aligned = []
-    for a, shape in zip(arrays, shapes, strict=True):
+    for i, (a, tensor) in enumerate(zip(arrays, inputs, strict=True)):
+        shape = tensor.shape
         if a.ndim == len(shape) - 1 and shape[-1] == 1:
             a = a[..., None]
         fits = a.ndim == len(shape) and all(
@@ -170,7 +186,10 @@ def align_inputs(
             hint = ""
             if a.ndim == len(shape) - 1 and a.shape == tuple(shape[1:]):
                 hint = ": for one row use x[None]"
-            raise ValueError(f"[{what}] x has shape {a.shape} but {model} needs {shape}{hint}")
+            which = "x" if len(inputs) == 1 else f"x[{i}], for input {tensor.name!r},"
+            raise ValueError(
+                f"[{what}] {which} has shape {a.shape} but {model} needs {shape}{hint}"
+            )
         aligned.append(a)
     return aligned
 

@@ -126,12 +126,12 @@ class Trainer:
     def _inputs(self, what: str, x: Any) -> list[np.ndarray]:
         """The user's x as one array for each input, checked against the model's inputs."""
         inputs = self.graph(False, self._built_shape).inputs if self.built else None
-        arrays = input_arrays(what, x, [t.name for t in inputs] if inputs else None)
+        arrays = input_arrays(what, self.name, x, inputs)
         if inputs is None:
             shapes = [(None, *a.shape[1:]) for a in arrays]
             self.ensure_built(shapes[0] if len(shapes) == 1 else shapes)
             inputs = self.graph(False, self._built_shape).inputs
-        return align_inputs(what, self.name, arrays, [t.shape for t in inputs])
+        return align_inputs(what, self.name, arrays, inputs)
 
     def _data(self, what: str, x: Any, y: Any) -> Data:
         xs = self._inputs(what, x)
@@ -555,14 +555,16 @@ class Trainer:
 
     def _call_arrays(self, inputs: Any, training: bool) -> Any:
         """The model on arrays, all rows at once."""
-        if training or not self.built:
-            return super()._call_arrays(inputs, training)  # type: ignore[misc]
-        y = self.predict_on_batch(inputs)
+        arrays = self._inputs(self.name, inputs)
         graph = self.graph(False, self._built_shape)
+        given = arrays[0] if graph.single_input else arrays
+        if training:
+            return super()._call_arrays(given, training)  # type: ignore[misc]
+        y = self.predict(given, batch_size=len(arrays[0]))
         if _REPLAY and type(inputs) is np.ndarray and graph.single_input and graph.single_output:
             # From now on without the checks, for arrays like this one.
             lane = self._lanes["predict"]
-            data = Data(self._inputs("call", inputs), [])
+            data = Data(arrays, [])
             program = self._programs[("predict", data.rows, data.key, precision())]
             places = lane.source("x", 0), lane.feed, lane.source("result", 0)
             x = data.x[0]

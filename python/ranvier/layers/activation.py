@@ -19,6 +19,8 @@ class Activation(Layer):
     Output of the input's shape.
     """
 
+    single_input = True
+
     def __init__(self, activation: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.activation = activations.serialize(activation)
@@ -44,6 +46,8 @@ class ReLU(Layer):
 
     Output of the input's shape.
     """
+
+    single_input = True
 
     def __init__(
         self, max_value: float | None = None, negative_slope: float = 0.0, **kwargs: Any
@@ -88,6 +92,8 @@ class LeakyReLU(Layer):
     Output of the input's shape.
     """
 
+    single_input = True
+
     def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not negative_slope >= 0:
@@ -116,6 +122,8 @@ class Softmax(Layer):
 
     Output of the input's shape.
     """
+
+    single_input = True
 
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -54,7 +54,7 @@ def _noted(build: Callable[..., None]) -> Callable[..., None]:
             build(self, *args, **kwargs)
         elif not self.built:
             input_shape = next(iter((*args, *kwargs.values())), None)
-            self.check_input(input_shape)
+            self._check(input_shape)
             self._building = True
             try:
                 build(self, *args, **kwargs)
@@ -153,6 +153,7 @@ class Layer:
     """
 
     autocast = True  # inputs of another float type are converted to the layer's
+    single_input = False  # a list of inputs is refused
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -313,6 +314,12 @@ class Layer:
 
     def _call_arrays(self, inputs: Any, training: bool) -> Any:
         flat = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        for x in flat:
+            if x is None or isinstance(x, Mapping):
+                raise TypeError(
+                    f"[{self.name}] {type(self).__name__} takes arrays; received "
+                    f"{'None' if x is None else f'a dict with keys {list(x)}: give its arrays'}"
+                )
         buffers = [Buffer.from_array(x, self.input_dtype) for x in flat]
         for x in buffers:
             x.constant = True
@@ -405,9 +412,23 @@ class Layer:
     def accept(self, input_shape: Any) -> None:
         """Build the layer for an input, or refuse what it cannot take."""
         if self.built:
-            self.check_input(input_shape)
+            self._check(input_shape)
         else:
             self.build(input_shape)
+
+    def _check(self, input_shape: Any) -> None:
+        if self.single_input and isinstance(input_shape, list):
+            shapes = [shape for shape in input_shape if isinstance(shape, (list, tuple))]
+            if len(shapes) == len(input_shape):  # [None, 3] is one shape
+                mend = "give it the array itself"
+                if len(shapes) > 1:
+                    rows = all(len(shape) < 2 for shape in shapes)
+                    mend = "make rows one array, by np.asarray" if rows else "merge them first"
+                raise ValueError(
+                    f"[{self.name}] {type(self).__name__} takes one input; received a list of "
+                    f"{len(shapes)}: {shapes}: {mend}"
+                )
+        self.check_input(input_shape)
 
     def check_input(self, input_shape: Any) -> None:
         """Raise ValueError for shapes that the layer cannot take."""

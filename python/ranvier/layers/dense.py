@@ -28,6 +28,8 @@ class Dense(Layer):
     Input (..., K), output (..., N).
     """
 
+    single_input = True
+
     def __init__(
         self,
         units: int,

@@ -28,6 +28,8 @@ class Dropout(Layer):
     Output of the input's shape.
     """
 
+    single_input = True
+
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         kind = type(self).__name__

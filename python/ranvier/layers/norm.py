@@ -37,6 +37,8 @@ class BatchNormalization(Layer):
     moving_mean and moving_variance, the last two not trainable.
     """
 
+    single_input = True
+
     def __init__(
         self,
         axis: int = -1,

@@ -22,6 +22,8 @@ class Rescaling(Layer):
     Output of the input's shape.
     """
 
+    single_input = True
+
     def __init__(self, scale: float, offset: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale, self.offset = float(scale), float(offset)
@@ -46,6 +48,8 @@ class Normalization(Layer):
 
     Output of the input's shape.
     """
+
+    single_input = True
 
     def __init__(
         self,

@@ -21,6 +21,8 @@ class Flatten(Layer):
             flattened as if the channels stood last, so that what follows does not depend on it.
     """
 
+    single_input = True
+
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = format_of("Flatten", data_format)
@@ -49,6 +51,8 @@ class Reshape(Layer):
     Args:
         target_shape: without the rows; one -1 is worked out from the rest.
     """
+
+    single_input = True
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -89,6 +93,8 @@ class Permute(Layer):
     Args:
         dims: the axes, counted from 1: (2, 1) gives (rows, b, a) for (rows, a, b).
     """
+
+    single_input = True
 
     def __init__(self, dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -58,6 +58,7 @@ class SpatialLayer(Layer):
         data_format: "channels_last" (None) or "channels_first".
     """
 
+    single_input = True
     rank = 2  # axes of the image
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:

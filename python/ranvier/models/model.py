@@ -100,17 +100,21 @@ class Model(Trainer, Layer):
             if y is not None:
                 return y
         if isinstance(inputs, Mapping):
+            if not self._graphs:
+                raise ValueError(
+                    f"[{self.name}] a dict of inputs needs a model made of named Inputs"
+                )
             names = [t.name for t in self.inputs]
             if set(inputs) != set(names):
                 raise ValueError(
                     f"[{self.name}] received inputs {list(inputs)} but the model has {names}"
                 )
             inputs = [inputs[name] for name in names]
-        if self._graphs and self.graph(False).single_input:
-            inputs = _unpacked(inputs)
         return super().__call__(inputs, training=training)
 
     def _call_symbolic(self, inputs: Any) -> Any:
+        if self.functional or (self._graphs and self.graph(False).single_input):
+            inputs = _unpacked(inputs)
         y = super()._call_symbolic(inputs)
         for tensor, own in zip(y if isinstance(y, list) else [y], self.outputs, strict=True):
             tensor.dtype = own.dtype

@@ -115,7 +115,8 @@ class Sequential(Model):
                 raise ValueError(f"[{self.name}] a Sequential without layers cannot be built")
             if isinstance(input_shape, list):
                 raise ValueError(
-                    f"[{self.name}] a Sequential has one input; received {input_shape}"
+                    f"[{self.name}] a Sequential has one input; received a list of "
+                    f"{len(input_shape)}: {input_shape}"
                 )
             self._begin = InputLayer(tuple(input_shape)[1:], dtype=self._stack[0].dtype)
             try:
