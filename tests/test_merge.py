@@ -329,9 +329,12 @@ def test_layers_refuse_what_does_not_fit():
             layers.Subtract()(inputs)
     with pytest.raises(ValueError, match="equal shapes but for axis 1"):
         layers.Concatenate(1)([draw(2, 3, 4), draw(2, 3, 5)])
-    with pytest.raises(ValueError, match="equal shapes but for axis 2"):
-        layers.Concatenate(2)([a, b])
-    with pytest.raises(ValueError, match="not 0, the axis of the rows"):
+    for axis in (2, -2, -3):  # -2: the rows
+        with pytest.raises(
+            ValueError, match=rf"Concatenate's axis must be behind the rows, .* axis={axis} of \["
+        ):
+            layers.Concatenate(axis)([a, b])
+    with pytest.raises(ValueError, match=r"not 0, the axis of the rows .* by np\.concatenate"):
         layers.Concatenate(0)
     with pytest.raises(ValueError, match=r"axes of equal size: axis 1 of \(None, 3\)"):
         layers.Dot(1)([a, b])

@@ -172,14 +172,19 @@ class Concatenate(_Merge):
         super().__init__(**kwargs)
         if not isinstance(axis, int) or axis == 0:
             raise ValueError(
-                f"[Concatenate] axis must be an integer, and not 0, the axis of the rows; received "
-                f"{axis!r}"
+                "[Concatenate] axis must be an integer, and not 0, the axis of the rows (arrays "
+                f"are joined along it by np.concatenate); received {axis!r}"
             )
         self.axis = axis
 
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
         first, axis = input_shape[0], self.axis
-        fits = -len(first) < axis < len(first)
+        if not -len(first) < axis < len(first):
+            raise ValueError(
+                f"[{self.name}] Concatenate's axis must be behind the rows, which are axis 0: axis="
+                f"{axis} of {input_shape}"
+            )
+        fits = True
         parts: list[Any] = []
         for shape in input_shape:
             fits = fits and len(shape) == len(first)
