@@ -9,7 +9,8 @@ Two sizes of one net. The small one reads MNIST's digits, 28 x 28:
 FOLDER holds the four MNIST files; without it RANVIER_DATA is looked at, then the cache, and what is
 missing is downloaded (pip install "ranvier[datasets]").
 
-The full one has 823 million parameters and needs about 14 GB of memory in batches of 32:
+The full one has 823 million parameters and needs about 14 GB of memory in batches of 32, and 0.15
+MB for each picture:
 
     conv 32, conv 64, pool, conv 128, pool, conv 256, dense 1024, dense 1000 on 224 x 224 x 3
 
@@ -95,13 +96,16 @@ def count_parameters(size: Size) -> int:
     return windows + (flat + 1) * size.units + (size.units + 1) * size.classes
 
 
-def bytes_needed(size: Size, batch: int) -> int:
-    """Weights and Adam's two moments, and what a step keeps of each picture on its way."""
-    height, width, _ = size.shape
+def bytes_needed(size: Size, batch: int, pictures: int) -> int:
+    """Weights and Adam's two moments, what a step keeps of each picture on its way, and the
+    pictures themselves with their one-hot rows."""
+    height, width, channels = size.shape
     # In each place of a picture: after conv 32 and 64; after pooling 64, 128; again 128, 256, 256
     values = height * width * (32 + 64 + (64 + 128) / 4 + (128 + 2 * size.last_window) / 16)
     there_and_back = 2 * values * batch
-    return int(1.05 * 4 * (3 * count_parameters(size) + there_and_back))  # some is lost between
+    data = pictures * (height * width * channels + 4 * size.classes)
+    step = 1.05 * 4 * (3 * count_parameters(size) + there_and_back)  # some is lost between
+    return int(step + data)
 
 
 # What a container may use at most: cgroups of version 2 and 1.
@@ -125,14 +129,14 @@ def first_line(path: str, beginning: str = "") -> str:
         return ""
 
 
-def check_memory(size: Size, batch: int) -> None:
+def check_memory(size: Size, batch: int, pictures: int) -> None:
     """Stop before the machine does."""
-    needed, available = bytes_needed(size, batch), bytes_available()
+    needed, available = bytes_needed(size, batch, pictures), bytes_available()
     if available is not None and available < needed:
         raise SystemExit(
-            f"this net needs about {needed / 1e9:.1f} GB of memory to train in batches of {batch} "
-            f"and {available / 1e9:.1f} GB are available: close other programs, lower --batch-size,"
-            " or take --size small"
+            f"this net needs about {needed / 1e9:.1f} GB of memory to train on {pictures} pictures "
+            f"in batches of {batch}, and {available / 1e9:.1f} GB are available: close other "
+            "programs, lower --batch-size, give fewer pictures, or take --size small"
         )
 
 
@@ -147,6 +151,15 @@ def peak_memory() -> float | None:
 
 
 # --- pictures -------------------------------------------------------------------------------------
+
+
+def count_pictures(options: argparse.Namespace) -> int:
+    """How many will be held in memory, training and test together."""
+    if options.size == "small":
+        return 70_000
+    if options.images:
+        return sum(len(files) for _, _, files in os.walk(options.images))
+    return options.rows + options.rows // 4
 
 
 def digits(folder: str | None) -> tuple[tuple, tuple]:
@@ -246,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.quick and size is FULL:
         size = Size((32, 32, 3), 16, 32, 8, epochs=1)
     epochs = options.epochs or (1 if options.quick else size.epochs)
-    check_memory(size, options.batch_size)
+    check_memory(size, options.batch_size, count_pictures(options))
 
     keras.utils.set_random_seed(options.seed)
     if options.size == "small":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import importlib.util
 import re
@@ -249,10 +250,30 @@ def test_cnn_tells_its_size_before_it_is_made(monkeypatch):
     for size in sizes:
         assert example.count_parameters(size) == example.make_model(size).count_params()
     weights_and_moments = 12 * example.count_parameters(example.FULL)
-    assert weights_and_moments < example.bytes_needed(example.FULL, 32) < 14e9
+    assert weights_and_moments < example.bytes_needed(example.FULL, 32, 160) < 14e9
     monkeypatch.setattr(example, "bytes_available", lambda: int(9e9))
     with pytest.raises(SystemExit, match=r"needs about 12\.\d GB .* and 9\.0 GB are available"):
         example.main(["--size", "full"])
+
+
+def test_cnn_counts_the_pictures_before_it_reads_them(monkeypatch, tmp_path):
+    example = load("cnn")
+    parse = argparse.Namespace
+    assert example.count_pictures(parse(size="small")) == 60_000 + 10_000
+    made_up = parse(size="full", images=None, rows=96)
+    assert example.count_pictures(made_up) == sum(
+        len(x) for x, _ in example.patterns(example.Size((4, 4, 3), 0, 1, 2, 1), 96, seed=0)
+    )
+    for name, count in [("cats", 3), ("dogs", 4)]:
+        (tmp_path / name / "inside").mkdir(parents=True)
+        for i in range(count):
+            (tmp_path / name / "inside" / f"{i}.png").write_bytes(b"")  # not read
+    one = example.bytes_needed(example.FULL, 32, 1) - example.bytes_needed(example.FULL, 32, 0)
+    assert one == 224 * 224 * 3 + 4 * 1000
+    room = example.bytes_needed(example.FULL, 32, 6)
+    monkeypatch.setattr(example, "bytes_available", lambda: room)
+    with pytest.raises(SystemExit, match="to train on 7 pictures in batches of 32, and"):
+        example.main(["--size", "full", "--images", str(tmp_path)])
 
 
 def test_cnn_asks_the_system_and_the_container(monkeypatch, tmp_path):
