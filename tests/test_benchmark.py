@@ -16,7 +16,8 @@ import pytest
 import ranvier
 from ranvier import _core, benchmark
 from ranvier.__main__ import main
-from ranvier.benchmark import Machine, Row, Work
+from ranvier.benchmark import Machine, Row, Work, table
+from ranvier.benchmark import machine as limits
 
 ROWS = [
     Row("product", 2e-3, 4e-3, 500e9, "FLOP/s", 0.9),
@@ -30,8 +31,8 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.slept = 0.0, 0.0
-        monkeypatch.setattr(benchmark, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(benchmark, "sleep", self.sleep)
+        monkeypatch.setattr(limits, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(limits, "sleep", self.sleep)
 
     def sleep(self, seconds):
         self.slept += seconds
@@ -65,7 +66,7 @@ def yardsticks(monkeypatch, clock):
 
         return work
 
-    monkeypatch.setattr(benchmark, "_yardstick", yardstick)
+    monkeypatch.setattr(limits, "_yardstick", yardstick)
     return asked
 
 
@@ -145,7 +146,7 @@ def test_the_stream_moves_what_it_counts(monkeypatch):
         calls.append(a.nbytes + b.nbytes)
 
     monkeypatch.setattr(_core, "triad", triad)
-    assert benchmark._yardstick(131_072)(5) == 5 * 3 * 65_536
+    assert limits._yardstick(131_072)(5) == 5 * 3 * 65_536
     assert calls == [131_072]
 
 
@@ -185,7 +186,7 @@ def test_what_slows_the_machine_slows_both(monkeypatch):
         run(1e-6 * steps)
         return 1e-6 * steps * 100e9
 
-    monkeypatch.setattr(benchmark, "_yardstick", lambda key: yardstick)
+    monkeypatch.setattr(limits, "_yardstick", lambda key: yardstick)
     share = Machine().share(benchmark.Product(10, 100, 1000), run, 0.2)
     assert share == pytest.approx(0.2, rel=1e-3)
     assert clock.now > 0.3  # it became slow halfway
@@ -199,7 +200,7 @@ def test_the_rate_of_a_round(monkeypatch):
         clock.now += steps * 1e-5
         return 3 * steps
 
-    rate = benchmark._rounds(work)
+    rate = limits._rounds(work)
     assert rate() == pytest.approx(3e5)
     assert max(seen) * 1e-5 >= 2e-3
 
@@ -212,7 +213,7 @@ def test_a_limit_is_the_median_of_rounds(monkeypatch):
         clock.now += steps * (1e-5 if len(calls) % 7 else 1e-4)  # now and then far slower
         return steps
 
-    monkeypatch.setattr(benchmark, "_yardstick", lambda key: work)
+    monkeypatch.setattr(limits, "_yardstick", lambda key: work)
     assert Machine(0.1).peak() == pytest.approx(1e5)
     assert clock.slept > 0
 
@@ -225,7 +226,7 @@ def test_threads_that_start_late_do_not_count(monkeypatch):
         clock.now += 3e-3 + steps * 1e-6
         return steps
 
-    assert benchmark._rounds(work)() > 0.5e6
+    assert limits._rounds(work)() > 0.5e6
 
 
 def test_its_lines(monkeypatch):
@@ -388,7 +389,7 @@ def test_a_wrong_answer_is_not_timed(monkeypatch, capsys):
 
     known(monkeypatch)
     monkeypatch.setattr(benchmark, "QUICK", (Wrong(3, 4, 5),))
-    monkeypatch.setattr(benchmark, "seconds_of", None)
+    monkeypatch.setattr(table, "seconds_of", None)
     said = failure(capsys, code=1)
     told = "ranvier bench: error: [bench] product 3x4x5: wrong answer of ranvier: off by "
     assert said.err.startswith(told)
