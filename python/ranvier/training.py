@@ -22,7 +22,9 @@ from ranvier import _core, optimizers, seeds
 from ranvier.callbacks import Callback, CallbackList, History, ProgressBar
 from ranvier.config import precision
 from ranvier.feed import Data, Lane, align_inputs, input_arrays
-from ranvier.layers.base import Layer, NumpyLayer, activity_penalties, state_updates
+from ranvier.layers.base import Layer
+from ranvier.layers.notes import activity_penalties, state_updates
+from ranvier.layers.numpy_layer import NumpyLayer
 from ranvier.objectives import Objectives, check_names, match
 from ranvier.variables import house
 

@@ -14,7 +14,7 @@ from ranvier.layers.augment import (
     RandomZoom,
     Resizing,
 )
-from ranvier.layers.base import Layer, NumpyLayer
+from ranvier.layers.base import Layer
 from ranvier.layers.conv import (
     Conv1D,
     Conv1DTranspose,
@@ -55,6 +55,7 @@ from ranvier.layers.merge import (
     subtract,
 )
 from ranvier.layers.norm import BatchNormalization
+from ranvier.layers.numpy_layer import NumpyLayer
 from ranvier.layers.pool import (
     AveragePooling1D,
     AveragePooling2D,

@@ -14,32 +14,25 @@ A layer's `forward` returns its output and the function that takes the output's 
 
 x and y are Buffers and are touched through ops only. A layer made of other layers defines `call`
 instead, as in Keras; it is traced once into a graph. A layer written in NumPy derives from
-NumpyLayer.
+NumpyLayer, in numpy_layer.py.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ranvier import config, initializers, regularizers
-from ranvier._core import (
-    Buffer,
-    activity_penalty,
-    add_gradients,
-    add_to_gradient,
-    cast,
-    submit_python,
-)
+from ranvier._core import Buffer, add_gradients, cast
 from ranvier.graph import Graph, Node, SymbolicTensor, trace
+from ranvier.layers.notes import ActivityPenalty, activity_penalties
 from ranvier.registry import snake_case
 from ranvier.variables import Variable
 
-__all__ = ["Layer", "NumpyLayer", "Shape", "activity_penalties", "state_updates"]
+__all__ = ["Layer", "Shape"]
 
 Shape = tuple[int | None, ...]
 Backward = Callable[[Any], Any]
@@ -78,64 +71,6 @@ def unique_name(base: str) -> str:
 def clear_names() -> None:
     """Start the numbering of names anew."""
     _name_counts.clear()
-
-
-class _ActivityPenalties(threading.local):
-    """Outputs that a regularizer penalises, noted on the way forward until the loss is known."""
-
-    def __init__(self) -> None:
-        self.noted: list[_ActivityPenalty] | None = None  # None: nobody asks
-
-    def collect(self) -> list[_ActivityPenalty]:
-        """Begin to note; returns the list."""
-        self.noted = []
-        return self.noted
-
-    def stop(self) -> None:
-        self.noted = None
-
-
-class _ActivityPenalty:
-    def __init__(self, regularizer: regularizers.Regularizer, y: Buffer) -> None:
-        self.regularizer, self.y = regularizer, y
-        self.dy: Buffer | None = None
-
-    def value(self) -> Buffer:
-        """The penalty, a Buffer (1,); its derivative is kept for the way back."""
-        value, self.dy = activity_penalty(self.y, self.regularizer.l1, self.regularizer.l2)
-        return value
-
-
-activity_penalties = _ActivityPenalties()
-
-
-class _StateUpdates(threading.local):
-    """Changes of what layers remember from step to step, such as moving averages. In a training
-    step they wait until all of it is known to work; elsewhere they are made at once."""
-
-    def __init__(self) -> None:
-        self.noted: list[Callable[[], None]] | None = None  # None: no training step
-
-    def collect(self) -> None:
-        """Begin to note."""
-        self.noted = []
-
-    def add(self, update: Callable[[], None]) -> None:
-        if self.noted is None:
-            update()
-        else:
-            self.noted.append(update)
-
-    def take(self) -> None:
-        """Make the changes noted."""
-        for update in self.noted or ():
-            update()
-
-    def stop(self) -> None:
-        self.noted = None
-
-
-state_updates = _StateUpdates()
 
 
 class Layer:
@@ -367,7 +302,7 @@ class Layer:
         if self.activity_regularizer is None or activity_penalties.noted is None:
             # None goes through: what is above this layer depends on nothing that is trained.
             return y, lambda dy: None if dy is None and not self.penalised else backward(dy)
-        penalty = _ActivityPenalty(self.activity_regularizer, y)
+        penalty = ActivityPenalty(self.activity_regularizer, y)
         activity_penalties.noted.append(penalty)
 
         def backward_with_penalty(dy: Any) -> Any:
@@ -627,97 +562,3 @@ def _layers_in(value: Any) -> Iterator[Layer]:
     elif isinstance(value, (list, tuple, Mapping)):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _layers_in(item)
-
-
-class NumpyLayer(Layer):
-    """A layer written in NumPy: `forward` and its backward are given arrays and return arrays.
-
-        class Square(NumpyLayer):
-            def forward(self, x, *, training=False):
-                def backward(dy):
-                    return 2 * x * dy
-                return x * x, backward
-
-    To train a variable, made by `add_weight`, add its gradient in backward with
-    `self.add_gradient(variable, array)`.
-    """
-
-    def _forward_buffers(self, x: Any, training: bool) -> tuple[Any, Backward]:
-        many = isinstance(x, (list, tuple))
-        xs: list[Buffer] = list(x) if many else [x]
-        ys: list[Buffer] = []
-        kept: dict[str, Any] = {}
-
-        # Each of the two is part of the step as a call back into Python.
-        def run_forward() -> None:
-            arrays = [_read_only(b.view()) for b in xs]
-            y, kept["backward"] = self.forward(arrays if many else arrays[0], training=training)
-            kept["several"] = isinstance(y, (list, tuple))
-            results = [np.asarray(a) for a in (y if kept["several"] else [y])]
-            if not ys:
-                ys.extend(Buffer(a.shape, self.dtype) for a in results)
-            for b, a in zip(ys, results, strict=True):
-                b.assign(a)
-
-        submit_python(run_forward)
-        if not self.trainable_weights:
-            for b in ys:
-                b.constant = all(b.constant for b in xs)
-
-        def backward(dy: Any) -> Any:
-            dys: list[Any] = list(dy) if kept["several"] else [dy]
-            dxs = [None if b.constant else Buffer(b.shape, b.dtype) for b in xs]
-            trained = [v for v in self._variables if v.gradient is not None]
-            gradients = [Buffer(v.shape, v.dtype) for v in trained]
-
-            def run_backward() -> None:
-                arrays = [
-                    np.zeros(b.shape, self.dtype) if d is None else _read_only(d.view())
-                    for d, b in zip(dys, ys, strict=True)
-                ]
-                self._gathered = {id(v): np.zeros(v.shape, v.dtype) for v in trained}
-                dx = kept["backward"](arrays if kept["several"] else arrays[0])
-                for b, d in zip(dxs, dx if many else [dx], strict=True):
-                    if b is not None:
-                        self._take_gradient(b, d)
-                for v, g in zip(trained, gradients, strict=True):
-                    g.assign(self._gathered[id(v)])
-
-            submit_python(run_backward)
-            for v, g in zip(trained, gradients, strict=True):
-                add_to_gradient(v, g)
-            return dxs if many else dxs[0]
-
-        return (ys if kept["several"] else ys[0]), backward
-
-    def _take_gradient(self, b: Buffer, d: Any) -> None:
-        if d is None:
-            d = np.zeros(b.shape, b.dtype)
-        if np.shape(d) != b.shape:
-            raise ValueError(
-                f"[{self.name}] backward returned a gradient of shape {np.shape(d)} for an input "
-                f"of shape {b.shape}"
-            )
-        b.assign(d)
-
-    def forward(self, x: Any, *, training: bool = False) -> tuple[Any, Backward]:
-        raise NotImplementedError(f"[{self.name}] {type(self).__name__} must define forward")
-
-    def add_gradient(self, variable: Variable, value: Any) -> None:
-        """Add to a variable's gradient, in backward.
-
-        Raises:
-            ValueError: if the shapes differ.
-        """
-        if np.shape(value) != variable.shape:
-            raise ValueError(
-                f"[{self.name}] the gradient of {variable.path} has shape {np.shape(value)} but "
-                f"the variable has {variable.shape}"
-            )
-        if id(variable) in self._gathered:  # else it is not being trained
-            self._gathered[id(variable)] += value
-
-
-def _read_only(a: np.ndarray) -> np.ndarray:
-    a.flags.writeable = False
-    return a

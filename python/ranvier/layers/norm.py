@@ -8,7 +8,8 @@ from typing import Any
 
 from ranvier import _core, initializers, ops, regularizers
 from ranvier.layers.activation import Activation, ReLU
-from ranvier.layers.base import Layer, Shape, state_updates
+from ranvier.layers.base import Layer, Shape
+from ranvier.layers.notes import state_updates
 from ranvier.variables import Variable
 
 __all__ = ["BatchNormalization", "folds_normalization"]
