@@ -115,6 +115,7 @@ def test_what_it_says_exists_exists():
     namespaces = {
         "layers": layers,
         "optimizers": ranvier.optimizers,
+        "schedules": ranvier.optimizers.schedules,
         "callbacks": ranvier.callbacks,
     }
     for row, space in namespaces.items():

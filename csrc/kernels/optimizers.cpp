@@ -9,6 +9,7 @@ namespace {
 
 void tick(const TickArgs& a, int64_t, int64_t) {
   OptimizerState* s = a.state;
+  if (a.rates) s->learning_rate = a.rates[static_cast<int64_t>(s->step) % a.n];
   s->step += 1;
   s->beta_1_power *= a.beta_1;
   s->beta_2_power *= a.beta_2;

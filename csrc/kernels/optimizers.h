@@ -17,6 +17,8 @@ struct OptimizerState {
 struct TickArgs {
   OptimizerState* state;
   double beta_1, beta_2;
+  const double* rates;  // (n): the learning rate of step i, from 0, at i % n; null: as the state has it
+  int64_t n;
 };
 
 enum class Rule : int { sgd, rmsprop, adam };

@@ -49,9 +49,12 @@ void give(const Update& u, py::handle variable) {
   variable.cast<Buffer*>()->update = std::move(rule);
 }
 
-void tick(py::handle state, double beta_1, double beta_2) {
+void tick(py::handle state, double beta_1, double beta_2, py::handle rates_) {
   auto* of = state_of(state, "optimizer");
-  run(engine::kernels().tick, TickArgs{of, beta_1, beta_2}, 1, 1, {writes(of)});
+  Tensor rates;
+  if (!rates_.is_none()) rates = read_like(rates_, read_float(state, "optimizer", "state"), "optimizer", "rates");
+  const TickArgs args{of, beta_1, beta_2, reinterpret_cast<const double*>(rates.data), rates ? rates.size() : 0};
+  run(engine::kernels().tick, args, 1, 1, {writes(of), reads(rates)});
 }
 
 Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov,
@@ -89,7 +92,7 @@ Update adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle s
 }  // namespace
 
 void register_optimizers(py::module_& m) {
-  m.def("tick", tick);
+  m.def("tick", tick, py::arg("state"), py::arg("beta_1"), py::arg("beta_2"), py::arg("rates") = py::none());
   // `keep`: p is a variable that takes the step when its gradient is complete, not now.
   m.def(
       "sgd",

@@ -215,7 +215,7 @@ def sparse_categorical_accuracy(sums: _Tensor, y_true: _Tensor, y_pred: _Tensor,
 
 # ---- optimizers: in place ------------------------------------------------------------------------
 
-def tick(state: _Tensor, beta_1: float, beta_2: float, /) -> None: ...
+def tick(state: _Tensor, beta_1: float, beta_2: float, rates: _Tensor | None = None, /) -> None: ...
 def sgd(
     p: _Tensor,
     g: _Tensor,

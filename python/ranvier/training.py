@@ -156,6 +156,9 @@ class Trainer:
         key = (kind, rows, lane.data.key, precision())
         if kind != "predict":
             key += self._training_key()
+        if kind == "train":
+            assert self.optimizer is not None
+            count = self.optimizer.look_ahead(count)
         program = self._programs.get(key)
         if program is not None:
             return program.run(count, _SLICE)
@@ -184,7 +187,13 @@ class Trainer:
         rules = [v.regularizer for v in self._trained]
         rules += self._activity_rules()
         flags = self._trainable_flags()
-        return (id(self.optimizer), *flags, *(rule and (rule.l1, rule.l2) for rule in rules))
+        scheduled = self.optimizer is not None and self.optimizer.schedule is not None
+        return (
+            id(self.optimizer),
+            scheduled,
+            *flags,
+            *(rule and (rule.l1, rule.l2) for rule in rules),
+        )
 
     def _forget_programs(self) -> None:
         """The graph or what is trained has changed."""

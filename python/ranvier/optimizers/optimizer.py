@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ import numpy as np
 from ranvier import _core
 from ranvier._core import Buffer
 from ranvier.interrupts import uninterrupted
+from ranvier.optimizers import schedules
 from ranvier.registry import Registry
 from ranvier.variables import Variable, house, offsets
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "deserialize", "get", "serialize"]
+
+LearningRate = float | schedules.LearningRateSchedule
+_RATES = 4096  # of a schedule, known at a time
 
 
 class _Span:
@@ -33,7 +37,8 @@ class Optimizer:
     """Base class.
 
     Args:
-        learning_rate: the step's size, above 0; can be changed at any time.
+        learning_rate: the step's size, above 0, which can be changed at any time; or a schedule of
+            `optimizers.schedules`.
         weight_decay: before each step p -= learning_rate * weight_decay * p, apart from the
             gradient and its moments (Loshchilov and Hutter, 2019); None is none.
         name: shown in messages.
@@ -42,7 +47,10 @@ class Optimizer:
     slots = 0  # moments kept for each parameter
 
     def __init__(
-        self, learning_rate: float, weight_decay: float | None = None, name: str | None = None
+        self,
+        learning_rate: LearningRate,
+        weight_decay: float | None = None,
+        name: str | None = None,
     ) -> None:
         self.name = name or type(self).__name__.lower()
         decay = None if weight_decay is None else _number(self.name, "weight_decay", weight_decay)
@@ -58,16 +66,45 @@ class Optimizer:
         # learning_rate, beta_1^step, beta_2^step, Adam's rate, step: as OptimizerState in kernels.h
         self.state = Buffer.from_array(np.array([0.0, 1.0, 1.0, 0.0, 0.0]))
         self._view = self.state.view()
+        self.schedule: schedules.LearningRateSchedule | None = None
+        # Of a schedule: the learning rate of step i at i % _RATES, written for steps before _known.
+        self._rates: Buffer | None = None
+        self._known = 0
         self.learning_rate = learning_rate
 
     @property
-    def learning_rate(self) -> float:
-        """The step's size."""
-        return float(self._view[0])
+    def learning_rate(self) -> Any:
+        """The step's size; of a schedule that of the next step."""
+        return float(self._view[0] if self.schedule is None else self.schedule(self.iterations))
 
     @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self._view[0] = _number(self.name, "learning_rate", value)
+    def learning_rate(self, value: LearningRate) -> None:
+        if isinstance(value, (schedules.LearningRateSchedule, Mapping)):
+            self.schedule = schedules.get(value)
+            self._rates = self._rates or Buffer((_RATES,), "float64")
+            self._known = self.iterations
+        elif self.schedule is not None:
+            raise TypeError(
+                f"[{self.name}] the learning rate follows {type(self.schedule).__name__}: give it "
+                "another schedule, or make an optimizer with a number"
+            )
+        else:
+            self._view[0] = _number(self.name, "learning_rate", value)
+
+    def look_ahead(self, count: int) -> int:
+        """Write down the learning rates of up to `count` steps from the next on; returns of how
+        many. They must be known before steps run without Python."""
+        if self.schedule is None:
+            return count
+        assert self._rates is not None
+        first = self.iterations
+        end = first + min(count, _RATES - first % _RATES)
+        begin = max(first, self._known)
+        if begin < end:
+            rates = self.schedule.rates(begin, end)
+            self._rates.view()[begin % _RATES :][: end - begin] = rates
+            self._known = end
+        return end - first
 
     @property
     def iterations(self) -> int:
@@ -109,6 +146,7 @@ class Optimizer:
             return
         house(variables)
         self._view[1:] = 1.0, 1.0, 0.0, 0.0
+        self._known = 0
         self.variables = variables
         homes: dict[int, tuple[Buffer, list[Buffer], int]] = {}
         for dtype in dict.fromkeys(v.dtype for v in variables):
@@ -214,7 +252,7 @@ class Optimizer:
 
     def tick(self) -> None:
         """Advance the step count and what follows from it."""
-        _core.tick(self.state, 0.0, 0.0)
+        _core.tick(self.state, 0.0, 0.0, self._rates)
 
     def update(
         self,
@@ -251,6 +289,7 @@ class Optimizer:
         self.build([variable for _, variable in pairs])
         for (array, _), gradient in zip(pairs, self.gradients, strict=True):
             gradient.assign(array)
+        self.look_ahead(1)
         self.step()
 
     def get_weights(self) -> list[np.ndarray]:
@@ -260,7 +299,7 @@ class Optimizer:
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {
-            "learning_rate": self.learning_rate,
+            "learning_rate": schedules.serialize(self.schedule) or self.learning_rate,
             "weight_decay": self.weight_decay,
             "name": self.name,
         }
@@ -284,7 +323,7 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.01,
+        learning_rate: LearningRate = 0.01,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float | None = None,
@@ -321,7 +360,7 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: LearningRate = 0.001,
         rho: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-7,
@@ -369,7 +408,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: LearningRate = 0.001,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
@@ -384,7 +423,7 @@ class Adam(Optimizer):
         self.epsilon = _number("Adam", "epsilon", epsilon)
 
     def tick(self) -> None:
-        _core.tick(self.state, self.beta_1, self.beta_2)
+        _core.tick(self.state, self.beta_1, self.beta_2, self._rates)
 
     def update(
         self,
@@ -417,7 +456,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
+        learning_rate: LearningRate = 0.001,
         weight_decay: float = 0.004,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
