@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+import ranvier
 import reference
 from cases import DTYPES
+from nets import draw, mlp
 from ranvier import Input, Sequential, Variable, layers, optimizers, training
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
@@ -26,6 +28,7 @@ CASES = {
     "adamw": lambda: optimizers.AdamW(0.01),
     "adam_options": lambda: optimizers.Adam(0.02, beta_1=0.5, beta_2=0.9, epsilon=1e-3),
 }
+LIMITS = ("clipnorm", "clipvalue", "global_clipnorm")
 every_case = pytest.mark.parametrize("make", CASES.values(), ids=CASES)
 
 
@@ -35,6 +38,7 @@ class Oracle:
     def __init__(self, optimizer, p):
         self.config = optimizer.get_config()
         self.config.pop("name")
+        self.limits = {key: self.config.pop(key) for key in LIMITS}
         self.kind = type(optimizer).__name__
         self.p = np.array(p, np.float64)
         self.m, self.v = np.zeros_like(self.p), np.zeros_like(self.p)
@@ -332,6 +336,105 @@ def test_recorded_steps_of_large_kernels_have_the_same_bits(make, batch, shape, 
         np.testing.assert_array_equal(a, b)
 
 
+# --- clipping -------------------------------------------------------------------------------------
+
+CLIPPING = [
+    {key: limit} for key, limits in zip(LIMITS, ((0.5, 9.0), (0.2, 2.0), (1.0, 50.0)), strict=True)
+    for limit in limits
+]  # fmt: skip
+every_clipping = pytest.mark.parametrize(
+    "clipping", CLIPPING, ids=["_".join(map(str, *c.items())) for c in CLIPPING]
+)
+
+
+@every_dtype
+@every_clipping
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.AdamW])
+def test_clipping(kind, clipping, dtype):
+    optimizer = kind(0.1, **clipping)
+    vs = variables(dtype, (3, 5), (5,), (), (1,), (4097,), (0, 2))
+    oracles = [Oracle(optimizer, v) for v in vs]
+    r = np.random.default_rng(6)
+    changed = 0
+    for scale in (0.01, 0.3, 2.0, 0.0):
+        gs = [(scale * r.normal(size=v.shape)).astype(dtype) for v in vs]
+        optimizer.apply_gradients(list(zip(gs, vs, strict=True)))
+        for oracle, g, h in zip(oracles, reference.clipped(gs, **clipping), gs, strict=True):
+            oracle.step(g)
+            changed += g.size and not np.array_equal(g, h)
+    compare(vs, oracles, dtype)
+    assert 0 < changed < 20  # some are clipped, and some not
+    assert optimizer.get_config() == kind.from_config(optimizer.get_config()).get_config()
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own
+@every_clipping
+def test_clipping_follows_keras(keras, clipping):
+    x, y = draw(64, 3).astype("float32"), 5 * draw(64, 2).astype("float32")
+    ours = mlp(optimizer=optimizers.Adam(0.05, weight_decay=0.1, **clipping))
+    theirs = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, activation="tanh"), keras.layers.Dense(2)]
+    )
+    theirs.set_weights(ours.get_weights())
+    theirs.compile(keras.optimizers.Adam(0.05, weight_decay=0.1, **clipping), "mse")
+    for model in (ours, theirs):
+        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@every_clipping
+def test_recorded_steps_clip_with_the_same_bits(clipping, monkeypatch):
+    """Also where a gradient would be used up in the product that makes it, and with a penalty."""
+
+    def train(clipping):
+        model = Sequential(
+            [
+                Input((40,)),
+                layers.Dense(300, "tanh", kernel_regularizer="l2", dtype="float64"),
+                layers.Dense(3),
+            ]
+        )
+        r = np.random.default_rng(8)
+        model.set_weights([r.normal(size=w.shape) for w in model.get_weights()])
+        model.compile(optimizers.Adam(0.01, **clipping), "mse")
+        x, y = r.normal(size=(96, 40)), r.normal(size=(96, 3))
+        model.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0)
+        return model.get_weights()
+
+    replayed = train(clipping)
+    assert not np.array_equal(replayed[2], train({})[2])
+    before = ranvier.num_threads()
+    ranvier.set_num_threads(1)
+    single = train(clipping)
+    ranvier.set_num_threads(before)
+    monkeypatch.setattr(training, "_REPLAY", False)
+    for a, b, c in zip(replayed, single, train(clipping), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+
+
+def test_a_gradient_of_nan_is_not_hidden():
+    for clipping in CLIPPING:
+        vs = variables(np.float32, (3,), (2,))
+        optimizer = optimizers.SGD(0.1, **clipping)
+        optimizer.apply_gradients([([1.0, np.nan, 1.0], vs[0]), ([1.0, 1.0], vs[1])])
+        assert np.isnan(vs[0].numpy()[1])
+
+
+@pytest.mark.parametrize("kind", [optimizers.SGD, optimizers.RMSprop, optimizers.AdamW])
+def test_bad_limits(kind):
+    for key in LIMITS:
+        for bad in (0, -1.0, np.inf, "far"):
+            with pytest.raises(ValueError, match=rf"\] {key} must be .*; received {key}="):
+                kind(0.1, **{key: bad})
+    with pytest.raises(ValueError, match="give one of clipnorm, clipvalue and global_clipnorm"):
+        kind(0.1, clipnorm=1.0, clipvalue=1.0)
+    with pytest.raises(TypeError, match="clipnrm"):
+        kind(0.1, clipnrm=1.0)
+
+
 def test_base_class():
     class Nothing(optimizers.Optimizer):
         pass
@@ -378,19 +481,22 @@ def test_get():
 def test_defaults_are_those_of_keras():
     assert optimizers.SGD().get_config() == {
         "learning_rate": 0.01, "weight_decay": None, "name": "sgd", "momentum": 0.0,
-        "nesterov": False,
+        "nesterov": False, **dict.fromkeys(LIMITS),
     }  # fmt: skip
-    config = optimizers.RMSprop().get_config()
-    config.pop("name")
+
+    def config_of(optimizer):
+        config = optimizer.get_config()
+        assert [config.pop(key) for key in ("name", *LIMITS)][1:] == [None] * 3
+        return config
+
+    config = config_of(optimizers.RMSprop())
     assert config.pop("weight_decay") is None
     assert config == {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7}
-    config = optimizers.Adam().get_config()
-    config.pop("name")
+    config = config_of(optimizers.Adam())
     assert config.pop("weight_decay") is None
     assert config == {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
-    assert optimizers.AdamW().get_config() == {
-        **config, "weight_decay": 0.004, "name": "adamw",
-    }  # fmt: skip
+    assert config_of(optimizers.AdamW()) == {**config, "weight_decay": 0.004}
+    assert optimizers.AdamW().name == "adamw"
 
 
 # --- in a model -----------------------------------------------------------------------------------

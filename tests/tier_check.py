@@ -171,6 +171,16 @@ def check_optimizers(r, dtype):
             getattr(ops, name)(**arrays, **options)
             for key, e in zip(("p", *state), expected, strict=False):
                 same(arrays[key], e, "elementwise", dtype)
+    for limit in (0.5, 1e3):
+        gs = [normal(r, shape, dtype) for shape in TIER_ROW_SHAPES]
+        several, single = ([Buffer.from_array(g) for g in gs] for _ in range(2))
+        _core.clip_by_norm(several, limit)
+        for g in single:
+            _core.clip_by_value(g, limit)
+        for buffers, how in ((several, "global_clipnorm"), (single, "clipvalue")):
+            expected = reference.clipped(gs, **{how: limit})
+            for g, e in zip(buffers, expected, strict=True):
+                same(g.numpy(), e, "reduction", dtype, sum(h.size for h in gs))
 
 
 def check_data(r, dtype):

@@ -34,8 +34,8 @@ struct KernelTable {
   TypedKernel sparse_crossentropy, sparse_crossentropy_logits;
   TypedKernel mean, accumulate, penalty;
   TypedKernel binary_accuracy, categorical_accuracy, sparse_accuracy;
-  Kernel tick;
-  TypedKernel update;
+  Kernel tick, clip_scale;
+  TypedKernel update, squares, clip;
   Kernel gather, scatter, advance, cast;
   TypedKernel normalization, affine, add;
   Kernel draw;

@@ -21,6 +21,30 @@ struct TickArgs {
   int64_t n;
 };
 
+// parts = the sum of squares of each chunk of g. Chunks: kElements.
+struct SquaresArgs {
+  double* parts;  // (chunks)
+  const void* g;  // T (n)
+  int64_t n;
+};
+
+// scale = what shortens gradients to `limit` whose squares add up to the sum of the parts, 1 if they are no longer. One
+// chunk.
+struct ClipScaleArgs {
+  double* scale;  // (1)
+  const double* parts;
+  int64_t n;
+  double limit;
+};
+
+// g *= scale; without one each of g is brought between -limit and limit. Chunks: kElements.
+struct ClipArgs {
+  void* g;              // T (n)
+  const double* scale;  // (1) or null
+  int64_t n;
+  double limit;
+};
+
 enum class Rule : int { sgd, rmsprop, adam };
 
 // One pass over p. Chunks: kElements.

@@ -57,6 +57,42 @@ void tick(py::handle state, double beta_1, double beta_2, py::handle rates_) {
   run(engine::kernels().tick, args, 1, 1, {writes(of), reads(rates)});
 }
 
+Tensor gradient_in_place(py::handle g) {
+  const Tensor seen = read_float(g, "optimizer", "the gradient");
+  return write(g, seen.dtype, seen.shape, "optimizer", "the gradient");
+}
+
+void clip(const Tensor& g, const Tensor& scale, double limit) {
+  run(engine::kernels().clip, g.dtype, ClipArgs{g.data, reinterpret_cast<const double*>(scale.data), g.size(), limit},
+      chunks_of(g.size(), kElements), static_cast<double>(g.bytes()) * 0.05, {writes(g), reads(scale)});
+}
+
+void clip_by_value(py::handle g, double limit) {
+  clip(gradient_in_place(g), Tensor(), limit);
+}
+
+// All by one factor: together they are at most `limit` long.
+void clip_by_norm(const py::sequence& gradients, double limit) {
+  std::vector<Tensor> gs;
+  int64_t chunks = 0;
+  for (const py::handle g : gradients) {
+    gs.push_back(gradient_in_place(g));
+    chunks += chunks_of(gs.back().size(), kElements);
+  }
+  const Tensor parts = scratch(DType::f64, {chunks}), scale = scratch(DType::f64, {1});
+  double* part = reinterpret_cast<double*>(parts.data);
+  for (const Tensor& g : gs) {
+    const int64_t count = chunks_of(g.size(), kElements);
+    run(engine::kernels().squares, g.dtype, SquaresArgs{part, g.data, g.size()}, count,
+        static_cast<double>(g.bytes()) * 0.03, {{part, count * static_cast<int64_t>(sizeof(double)), true}, reads(g)});
+    part += count;
+  }
+  run(engine::kernels().clip_scale,
+      ClipScaleArgs{reinterpret_cast<double*>(scale.data), reinterpret_cast<const double*>(parts.data), chunks, limit},
+      1, static_cast<double>(chunks), {writes(scale), reads(parts)});
+  for (const Tensor& g : gs) clip(g, scale, limit);
+}
+
 Update sgd(py::handle p, py::handle g, py::handle velocity, py::handle state, double momentum, bool nesterov,
            double weight_decay) {
   Update u = update(p, g, velocity, py::none(), state, "sgd", "velocity");
@@ -93,6 +129,8 @@ Update adam(py::handle p, py::handle g, py::handle m, py::handle v, py::handle s
 
 void register_optimizers(py::module_& m) {
   m.def("tick", tick, py::arg("state"), py::arg("beta_1"), py::arg("beta_2"), py::arg("rates") = py::none());
+  m.def("clip_by_value", clip_by_value);
+  m.def("clip_by_norm", clip_by_norm);
   // `keep`: p is a variable that takes the step when its gradient is complete, not now.
   m.def(
       "sgd",

@@ -45,7 +45,7 @@ from reference.losses import (
 )
 from reference.merge import MERGES, concatenate_backward, dot, dot_backward, merge, merge_backward
 from reference.norm import batch_normalization, batch_normalization_backward
-from reference.optimizers import adam, rmsprop, sgd
+from reference.optimizers import adam, clipped, rmsprop, sgd
 from reference.pool import average_pool, average_pool_backward, max_pool, max_pool_backward
 from reference.tensor import central_difference
 
@@ -64,6 +64,7 @@ __all__ = [
     "binary_crossentropy",
     "categorical_crossentropy",
     "central_difference",
+    "clipped",
     "concatenate_backward",
     "conv1d",
     "conv1d_backward",

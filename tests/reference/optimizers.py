@@ -41,3 +41,14 @@ def adam(
     v = v + (g**2 - v) * (1 - beta_2)
     rate = learning_rate * math.sqrt(1 - beta_2**step) / (1 - beta_1**step)
     return p - rate * m / (np.sqrt(v) + epsilon), m, v
+
+
+def clipped(gradients, clipnorm=None, clipvalue=None, global_clipnorm=None):
+    """The gradients, a list, as they are after one of the three limits."""
+    gradients = [f64(g) for g in gradients]
+    if clipvalue is not None:
+        return [np.clip(g, -clipvalue, clipvalue) for g in gradients]
+    norms = [np.sqrt((g**2).sum()) for g in gradients]
+    if global_clipnorm is not None:
+        norms, clipnorm = [np.sqrt(np.square(norms).sum())] * len(norms), global_clipnorm
+    return [g * clipnorm / max(n, clipnorm) for g, n in zip(gradients, norms, strict=True)]

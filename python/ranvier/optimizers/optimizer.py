@@ -42,6 +42,10 @@ class Optimizer:
         weight_decay: before each step p -= learning_rate * weight_decay * p, apart from the
             gradient and its moments (Loshchilov and Hutter, 2019); None is none.
         name: shown in messages.
+        clipnorm: a variable's gradient that is longer is shortened to this length; None: never.
+        clipvalue: each value of a gradient is brought between -clipvalue and clipvalue.
+        global_clipnorm: as clipnorm, for all gradients together (Pascanu et al., 2013). One of the
+            three may be given.
     """
 
     slots = 0  # moments kept for each parameter
@@ -51,8 +55,19 @@ class Optimizer:
         learning_rate: LearningRate,
         weight_decay: float | None = None,
         name: str | None = None,
+        *,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
     ) -> None:
         self.name = name or type(self).__name__.lower()
+        self.clipnorm = _limit(self.name, "clipnorm", clipnorm)
+        self.clipvalue = _limit(self.name, "clipvalue", clipvalue)
+        self.global_clipnorm = _limit(self.name, "global_clipnorm", global_clipnorm)
+        limits = [self.clipnorm, self.clipvalue, self.global_clipnorm]
+        self._clips = limits != [None] * 3
+        if limits.count(None) < 2:
+            raise ValueError(f"[{self.name}] give one of clipnorm, clipvalue and global_clipnorm")
         decay = None if weight_decay is None else _number(self.name, "weight_decay", weight_decay)
         self.weight_decay = decay
         self._undecayed: tuple[set[str], list[str]] = set(), []
@@ -199,7 +214,7 @@ class Optimizer:
         Args:
             early: let a recorded step change a variable in the call that completes its gradient.
         """
-        self._early = early
+        self._early = early and not self._clips  # norms are known when gradients are complete
         for variable, gradient, moments in zip(
             self.variables, self.gradients, self._moments, strict=True
         ):
@@ -233,8 +248,20 @@ class Optimizer:
     def step(self) -> None:
         """Change the variables by the gradients gathered."""
         self.tick()
+        if self._clips:
+            self._clip()
         for span in self._spans:
             self.update(span.p, span.g, *span.moments, weight_decay=span.weight_decay)
+
+    def _clip(self) -> None:
+        if self.clipnorm is not None:
+            for gradient in self.gradients:
+                _core.clip_by_norm([gradient], self.clipnorm)
+        elif self.clipvalue is not None:
+            for span in self._spans:
+                _core.clip_by_value(span.g, self.clipvalue)
+        elif self.global_clipnorm is not None:
+            _core.clip_by_norm([span.g for span in self._spans], self.global_clipnorm)
 
     def belong_to(self, model: Any) -> None:
         """Note whose optimizer this is: its moments and step count are one model's alone.
@@ -302,6 +329,9 @@ class Optimizer:
             "learning_rate": schedules.serialize(self.schedule) or self.learning_rate,
             "weight_decay": self.weight_decay,
             "name": self.name,
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
         }
 
     @classmethod
@@ -328,8 +358,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float | None = None,
         name: str | None = None,
+        **clipping: float | None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, name)
+        super().__init__(learning_rate, weight_decay, name, **clipping)
         self.momentum, self.nesterov = _share("SGD", "momentum", momentum, 1.0), bool(nesterov)
         self.slots = 1 if self.momentum else 0
 
@@ -366,8 +397,9 @@ class RMSprop(Optimizer):
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
         name: str | None = None,
+        **clipping: float | None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, name)
+        super().__init__(learning_rate, weight_decay, name, **clipping)
         self.rho = _share("RMSprop", "rho", rho)
         self.momentum = _share("RMSprop", "momentum", momentum, 1.0)
         self.epsilon = _number("RMSprop", "epsilon", epsilon)
@@ -414,8 +446,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         weight_decay: float | None = None,
         name: str | None = None,
+        **clipping: float | None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay, name)
+        super().__init__(learning_rate, weight_decay, name, **clipping)
         self.beta_1, self.beta_2 = (
             _share("Adam", "beta_1", beta_1),
             _share("Adam", "beta_2", beta_2),
@@ -462,10 +495,11 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         name: str | None = None,
+        **clipping: float | None,
     ) -> None:
         if weight_decay is None:
             raise ValueError("[AdamW] weight_decay must be a number; Adam has none by default")
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, name)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, weight_decay, name, **clipping)
 
 
 def _number(owner: str, name: str, value: float) -> float:
@@ -477,6 +511,13 @@ def _number(owner: str, name: str, value: float) -> float:
     if not 0 <= number < float("inf"):
         raise ValueError(f"[{owner}] {name} must be a number >= 0; received {name}={value!r}")
     return number
+
+
+def _limit(owner: str, name: str, value: float | None) -> float | None:
+    """None, or a finite number > 0."""
+    if value is not None and _number(owner, name, value) == 0:
+        raise ValueError(f"[{owner}] {name} must be above 0; received {name}={value!r}")
+    return None if value is None else float(value)
 
 
 def _share(owner: str, name: str, value: float, high: float | None = None) -> float:
