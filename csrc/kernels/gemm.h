@@ -171,8 +171,9 @@ void tile(const Tile<T>& t, bool padded) {
   const int64_t ahead_step = t.ahead_step;
   T* kept = t.kept;
   const auto run = [&](const T* a, const T* b, auto last) __attribute__((always_inline)) {
-    // Without AVX a product overwrites a factor. A copy of a register takes its turn on the ports that multiply, so
-    // each product loads its own element of A; but the last row's take B's. Two steps of 13 loads, at 2 a cycle.
+    // Without AVX a product overwrites a factor. Copies of registers take their turn on the ports that multiply and
+    // loads come 2 a cycle, so some rows share theirs and the others' products load their own: 12 loads in the 6 cycles
+    // of 12 products and 12 sums (measured on Zen 5: 7 % faster than if none shared; which rows do matters as well).
     const T* again = repeated ? elsewhere(a) : a;
     const auto step = [&](int64_t p) __attribute__((always_inline)) {
       __builtin_prefetch(ahead, 0, 2);
@@ -190,7 +191,13 @@ void tile(const Tile<T>& t, bool padded) {
         if constexpr (repeated) {
           Vec<T> av[vectors];
 #pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v) av[v] = load((v > 0 && i + 1 < rows ? again : a) + i * a_row);
+          for (int v = 0; v < vectors; ++v) {
+            const bool share = i == 1 || i == 2;
+            const T* from = (v > 0 ? again : a) + i * a_row;
+            av[v] =
+                share && v > 0 ? av[0] : load(static_cast<const T*>(__builtin_assume_aligned(from, sizeof(Vec<T>))));
+            if (share) av[v] = in_register(av[v]);
+          }
 #pragma GCC unroll 8
           for (int v = 0; v < vectors; ++v) sum[i][v] = add_in_place(sum[i][v], av[v] * bv[v]);
         } else {

@@ -8,12 +8,11 @@ namespace ranvier::RANVIER_TIER {
 namespace {
 
 // Chains of multiply-adds, each of which waits for its own last result only. Two ports with a latency of 4 need 8 of
-// them, four ports (AArch64) 16; with the factor, the offset and, where nothing fuses, a product, they fit the
-// registers.
+// them, four ports (AArch64) 16; with the factor and the offset they fit the registers.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kChains = 24;
 #else
-constexpr int kChains = 12;
+constexpr int kChains = 14;
 #endif
 
 template <class T>
@@ -25,7 +24,10 @@ void peak(const PeakArgs& a, int64_t begin, int64_t end) {
     for (int c = 0; c < kChains; ++c) x[c] = splat<T>(T(a.start + (c - 0.5 * (kChains - 1))));
     for (int64_t s = 0; s < a.steps; ++s) {
 #pragma GCC unroll 32
-      for (int c = 0; c < kChains; ++c) x[c] = fma(x[c], factor, offset);
+      for (int c = 0; c < kChains; ++c) {
+        // products and sums by turns: they have ports of their own
+        x[c] = kFused ? fma(x[c], factor, offset) : add_in_place(x[c] * factor, offset);
+      }
     }
     Vec<T> total = {};
 #pragma GCC unroll 32
