@@ -114,6 +114,8 @@ def test_random_configurations(name, dtype):
     ("x_shape", "w_shape", "options"),
     [
         ((2, 9, 7, 320), (3, 3, 320, 1), {"padding": "same"}),
+        ((2, 6, 17, 272), (3, 3, 272, 1), {"padding": ((2, 1), (0, 2)), "activation": "tanh"}),
+        ((3, 1, 2, 257), (3, 3, 257, 1), {"padding": ((3, 2), (2, 3)), "activation": "relu"}),
         ((1, 11, 9, 272), (5, 4, 272, 2), {"padding": "same"}),
         ((1, 9, 9, 304), (3, 3, 304, 1), {"padding": "same", "strides": 2, "dilation": (1, 2)}),
     ],

@@ -2,7 +2,8 @@
 // their last axis in the order (M, channels), whatever the op is given.
 //
 // A register holds the sum of one pixel; for each tap it takes one vector of w and multiplies it by those of several
-// pixels. Everything else is as in conv2d.cpp.
+// pixels. 3x3 taps over many channels go the other way about: by rows of x, each vector of which is read once for all
+// nine (depthwise_columns). Everything else is as in conv2d.cpp.
 #include "kernels/conv2d.h"
 
 #include "kernels/activate.h"
@@ -26,7 +27,21 @@ struct DepthwiseImage {
   int64_t channels;
   Activation activation;
   double alpha;
+  bool by_columns;
 };
+
+// What is stored of a sum, and what remains to be done with some pixels' channels from y on.
+template <class T>
+RANVIER_INLINE Vec<T> rectified(const DepthwiseImage<T>& c, Vec<T> sum) {
+  return c.activation == Activation::relu ? apply<T, Activation::relu>(sum, T(0)) : sum;
+}
+template <class T>
+RANVIER_INLINE void activate(const DepthwiseImage<T>& c, T* y, int pixels, int64_t channels) {
+  if (c.activation <= Activation::relu) return;
+  for (int p = 0; p < pixels; ++p) {
+    apply_row<T>(c.activation, y + p * c.y_column, y + p * c.y_column, channels, c.alpha);
+  }
+}
 
 // Some pixels side by side that see the same taps: y, x and w are the first's. Where the number of taps in a row is
 // known, and the stride, each vector of x is read once for all the taps that see it (taps 0: neither is known).
@@ -73,16 +88,10 @@ void depthwise_pixels(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, 
         }
       }
     }
-    const bool relu = c.activation == Activation::relu;
 #pragma GCC unroll 8
-    for (int p = 0; p < pixels; ++p) {
-      store_lanes(y + p * c.y_column + i, relu ? apply<T, Activation::relu>(sum[p], T(0)) : sum[p], k);
-    }
+    for (int p = 0; p < pixels; ++p) store_lanes(y + p * c.y_column + i, rectified(c, sum[p]), k);
   });
-  if (c.activation <= Activation::relu) return;
-  for (int p = 0; p < pixels; ++p) {
-    apply_row<T>(c.activation, y + p * c.y_column, y + p * c.y_column, c.channels, c.alpha);
-  }
+  activate(c, y, pixels, c.channels);
 }
 
 template <class T, int taps, int stride>
@@ -101,9 +110,99 @@ void depthwise_row(const DepthwiseImage<T>& c, T* y, const T* x, const T* w, int
   }
 }
 
+// Some columns of y and some channels, with 3x3 taps one pixel apart. Row by row of x: each vector is read once for all
+// the taps that see it, and the sums of the two rows of y that end below wait in `waiting`. So x and y are runs of
+// channels, which the caches and their prefetchers like better than single lines of many pixels.
+template <class T, int pixels>
+void depthwise_columns(const DepthwiseImage<T>& c, Vec<T>* waiting, Range rows, int64_t column, Range channels) {
+  const int64_t left = column - c.across.pad;
+  const Range seen = inside(left, pixels + 2, c.across.size);
+  for (int64_t newest = rows.begin; newest < rows.end + 2; ++newest) {  // its first row of taps sees this row of x
+    const int64_t row = newest - c.down.pad;
+    const bool within = row >= 0 && row < c.down.size;
+    const T* x = c.x + row * c.x_row + left * c.x_column;
+    T* y = c.y + (newest - 2) * c.y_row + column * c.y_column;
+    Vec<T>* other = waiting;
+    for_lanes<T>(channels.begin, channels.end, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
+      Vec<T> sum[3][pixels];  // of the rows that see this one last, second and first
+#pragma GCC unroll 8
+      for (int p = 0; p < pixels; ++p) {
+        sum[2][p] = c.bias ? load_lanes(c.bias + i, k) : Vec<T>{};
+        sum[1][p] = newest == rows.begin ? sum[2][p] : other[p];
+        sum[0][p] = newest == rows.begin ? sum[2][p] : other[pixels + p];
+      }
+      if (within) {
+        Vec<T> w[3][3];
+#pragma GCC unroll 3
+        for (int h = 0; h < 3; ++h) {
+#pragma GCC unroll 3
+          for (int t = 0; t < 3; ++t) w[h][t] = in_register(load_lanes(c.w + i + h * c.w_row + t * c.w_column, k));
+        }
+#pragma GCC unroll 10
+        for (int q = 0; q < pixels + 2; ++q) {
+          if (q < seen.begin || q >= seen.end) continue;
+          const Vec<T> v = in_register(load_lanes(x + q * c.x_column + i, k));
+#pragma GCC unroll 3
+          for (int h = 0; h < 3; ++h) {
+#pragma GCC unroll 3
+            for (int t = 0; t < 3; ++t) {
+              const int p = q - t;
+              if (p >= 0 && p < pixels) sum[2 - h][p] = fma(v, w[h][t], sum[2 - h][p]);
+            }
+          }
+        }
+      }
+#pragma GCC unroll 8
+      for (int p = 0; p < pixels; ++p) {
+        other[p] = sum[2][p];
+        other[pixels + p] = sum[1][p];
+      }
+      other += 2 * pixels;
+      if (newest < rows.begin + 2) return;
+#pragma GCC unroll 8
+      for (int p = 0; p < pixels; ++p) store_lanes(y + p * c.y_column + i, rectified(c, sum[0][p]), k);
+    });
+    if (newest >= rows.begin + 2) activate(c, y + channels.begin, pixels, channels.size());
+  }
+}
+
+// The whole of an image so; seven columns and nine taps take 31 registers.
+template <class T>
+struct DepthwiseColumns {
+  static constexpr int kWide = 7;
+  static constexpr int64_t kRun = 512 / sizeof(T);  // channels at once
+
+  // With fewer channels the runs are short, and rows of a strip of pixels the better order.
+  static bool pays(const ConvGeometry& g) {
+    const bool square = g.kernel_height == 3 && g.kernel_width == 3;
+    const bool plain = g.stride_height * g.stride_width * g.dilation_height * g.dilation_width == 1;
+    return kVectorBytes == 64 && square && plain && g.filters == g.channels && g.channels >= 2 * kRun;
+  }
+  static void run(const DepthwiseImage<T>& c, Range rows, Range columns) {
+    Vec<T> waiting[kRun / kLanes<T> * 2 * kWide];
+    // Vectors that begin where a line of y does, if those of all pixels can.
+    const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(c.y) % kVectorBytes / sizeof(T));
+    const int64_t first = past && c.y_column % kLanes<T> == 0 ? kLanes<T> - past : kRun;
+    for (int64_t column = columns.begin, pixels; column < columns.end; column += pixels) {
+      const int64_t left = columns.end - column;
+      pixels = left >= kWide ? kWide : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const auto some = pixels == kWide ? depthwise_columns<T, kWide>
+                        : pixels == 4   ? depthwise_columns<T, 4>
+                        : pixels == 2   ? depthwise_columns<T, 2>
+                                        : depthwise_columns<T, 1>;
+      for (int64_t i = 0, next = first; i < c.channels; i = next, next += kRun) {
+        some(c, waiting, rows, column, {i, clip(next, 0, c.channels)});
+      }
+    }
+  }
+};
+
 // In strips so narrow that the first level holds what the next row sees as well; of a multiple of eight pixels.
 template <class T>
 void depthwise_image(const DepthwiseImage<T>& c, Range rows, Range columns) {
+  if constexpr (kVectorBytes == 64) {
+    if (c.by_columns) return DepthwiseColumns<T>::run(c, rows, columns);
+  }
   constexpr int64_t kStrip = 4096 / sizeof(T);  // elements of a row of it
   const int64_t strip = clip(kStrip / clip(c.channels, 1, kStrip) / 8 * 8, 8, kStrip);
   for_spans(c.down, c.across, rows, columns, [&](Range height, Range width) {
@@ -132,6 +231,12 @@ RANVIER_INLINE int64_t row_blocks(int64_t height, int64_t width, int64_t channel
   const int64_t row = width * channels;
   return clip(height * row / kBlock, 1, height > 0 ? height : 1);
 }
+// The rows of chunk `begin`, or of all up to `end` that go on in its image; `begin` is the next chunk then.
+RANVIER_INLINE Range take_rows(int64_t* begin, int64_t end, int64_t height, int64_t blocks, bool all) {
+  const int64_t first = *begin % blocks, next = all ? clip(first + end - *begin, 0, blocks) : first + 1;
+  *begin += next - first;
+  return {part(height, first, blocks).begin, part(height, next - 1, blocks).end};
+}
 
 template <class T>
 void depthwise(const ConvArgs& a, int64_t begin, int64_t end) {
@@ -151,9 +256,10 @@ void depthwise(const ConvArgs& a, int64_t begin, int64_t end) {
   c.channels = g.channels;
   c.activation = a.activation;
   c.alpha = a.alpha;
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t image = chunk / blocks;
-    const Range rows = part(g.out_height, chunk % blocks, blocks);
+  c.by_columns = DepthwiseColumns<T>::pays(g);
+  while (begin < end) {
+    const int64_t image = begin / blocks;
+    const Range rows = take_rows(&begin, end, g.out_height, blocks, c.by_columns);
     for (int64_t m = 0; m < g.filters; m += g.channels) {
       c.x = static_cast<const T*>(a.x) + image * g.height * c.x_row;
       c.y = static_cast<T*>(a.y) + image * g.out_height * c.y_row + m;
@@ -180,9 +286,10 @@ void depthwise_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int
   c.bias = static_cast<const T*>(a.bias);
   c.activation = a.activation;
   c.alpha = a.alpha;
-  for (int64_t chunk = begin; chunk < end; ++chunk) {
-    const int64_t image = chunk / blocks;
-    const Range rows = part(height, chunk % blocks, blocks);
+  c.by_columns = DepthwiseColumns<T>::pays(g);
+  while (begin < end) {
+    const int64_t image = begin / blocks;
+    const Range rows = take_rows(&begin, end, height, blocks, c.by_columns);
     c.x = static_cast<const T*>(a.dy) + image * g.out_height * c.x_row;
     for (int64_t row = 0; row < g.stride_height; ++row) {
       const Phase down = phase_of(down_of(g), g.out_height, row);
