@@ -113,7 +113,7 @@ void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
 
 // Whether x's rows can be read where the user has them.
 bool in_place(py::handle x) {
-  if (!py::isinstance<Buffer>(x)) return false;
+  if (!is_buffer(x)) return false;
   const auto& buffer = x.cast<const Buffer&>();
   return buffer.unread && !buffer.unread->gathered && buffer.shape.size() == 2 &&
          buffer.shape[0] == buffer.unread->rows;

@@ -7,11 +7,6 @@ namespace {
 
 using NumPy = py::detail::npy_api;
 
-bool is_buffer(py::handle object) {
-  static PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(py::type::of<Buffer>().release().ptr());
-  return Py_TYPE(object.ptr()) == type || PyType_IsSubtype(Py_TYPE(object.ptr()), type);
-}
-
 // A recorded call points into what it was given, so its program keeps that alive; all but its own pool's results, whose
 // memory is there to be used again.
 void keep(const std::shared_ptr<engine::Storage>& storage) {
@@ -110,16 +105,12 @@ bool is_plain(const py::array& a) {
 
 Tensor from_object(py::handle object, const char* op, const char* name, bool half = false) {
   if (is_buffer(object)) return from_buffer(object);
-  py::array a;
-  if (NumPy::get().PyArray_Check_(object.ptr())) {
-    a = py::reinterpret_borrow<py::array>(object);
-  } else {
-    a = py::array::ensure(object);
-    if (!a) {
-      PyErr_Clear();
-      type_error(op, std::string(name) + " must be an array of numbers, not " +
-                         py::cast<std::string>(py::str(py::type::of(object).attr("__name__"))));
-    }
+  auto a =
+      NumPy::get().PyArray_Check_(object.ptr()) ? py::reinterpret_borrow<py::array>(object) : py::array::ensure(object);
+  if (!a) {
+    PyErr_Clear();
+    type_error(op, std::string(name) + " must be an array of numbers, not " +
+                       py::cast<std::string>(py::str(py::type::of(object).attr("__name__"))));
   }
   const int number = a.dtype().num();
   DType dtype = DType::f32;
@@ -146,6 +137,11 @@ py::array new_array(DType dtype, const Shape& shape) {
 }
 
 }  // namespace
+
+bool is_buffer(py::handle object) {
+  static PyTypeObject* const type = reinterpret_cast<PyTypeObject*>(py::type::of<Buffer>().release().ptr());
+  return Py_TYPE(object.ptr()) == type || PyType_IsSubtype(Py_TYPE(object.ptr()), type);
+}
 
 void value_error(const char* op, const std::string& text) {
   throw py::value_error("[" + std::string(op) + "] " + text);

@@ -41,6 +41,9 @@ struct Tensor {
   bool constant() const { return buffer && buffer->constant; }
 };
 
+// Whether it is a Buffer; else it may be an array.
+bool is_buffer(py::handle object);
+
 // Reads an argument. `op` and `name` are for the message of a TypeError.
 Tensor read(py::handle object, const char* op, const char* name);        // any number type; float16 as float32
 Tensor read_float(py::handle object, const char* op, const char* name);  // float32 or float64
