@@ -156,6 +156,23 @@ def test_out(activation, shape, dtype):
         np.testing.assert_array_equal(g, e)
 
 
+def test_large_results_begin_on_a_cache_line_in_memory_used_before(dtype):
+    x, w, _, _ = draw(64, 32, 128, dtype)
+    held = [ops.dense(x, w) for _ in range(3)]
+    assert all(y.ctypes.data % 64 == 0 and y.flags.writeable for y in held)
+    expected = held[0].copy()
+    for i, a in enumerate(held):
+        a += i
+        assert not any(np.shares_memory(a, b) for b in held[:i])
+    view, address = held.pop()[3:], held[0].ctypes.data
+    del held[0]
+    y = ops.dense(x, w)
+    assert y.ctypes.data == address
+    np.testing.assert_array_equal(y, expected)
+    del y
+    np.testing.assert_array_equal(view, expected[3:] + 2)  # its memory lives as long as it does
+
+
 def test_out_of_backward_may_be_given_in_part(dtype):
     x, w, b, dy = draw(5, 7, 3, dtype)
     y = ops.dense(x, w, b)

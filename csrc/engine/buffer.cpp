@@ -54,7 +54,7 @@ char* line_aligned(int64_t bytes) {
 }  // namespace
 
 // Zeros come from calloc: of a large block the system promises them, and gives memory where it is first touched.
-Storage::Storage(int64_t bytes, bool zeroed) {
+Storage::Storage(int64_t bytes, bool zeroed) : bytes_(bytes) {
   if (!zeroed) {
     block_ = data_ = line_aligned(bytes);
     return;
@@ -68,55 +68,52 @@ Storage::Storage(int64_t bytes, bool zeroed) {
 }
 Storage::~Storage() {
   if (pool_) {
-    pool_->give_back(data_);
+    pool_->give_back(data_, bytes_);
   } else {
     std::free(block_);
   }
 }
 
 Pool::~Pool() {
-  for (const Block& block : blocks_) std::free(block.data);
+  for (const Block& block : free_) std::free(block.data);
 }
 
 std::shared_ptr<Storage> Pool::allocate(int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  Block* best = nullptr;
-  for (Block& block : blocks_) {
+  Block block = {nullptr, bytes};
+  auto best = free_.end();
+  for (auto free = free_.begin(); free != free_.end(); ++free) {
     // Not one that is far too large: something large would soon need another.
-    const bool fits = block.bytes >= bytes && block.bytes <= 2 * bytes + 4096;
-    if (block.free && fits && (!best || block.bytes < best->bytes)) best = &block;
+    const bool fits = free->bytes >= bytes && free->bytes <= 2 * bytes + 4096;
+    if (fits && (best == free_.end() || free->bytes <= best->bytes)) best = free;  // the last freed
   }
-  if (!best) {
-    blocks_.push_back({line_aligned(bytes), bytes, true});
-    best = &blocks_.back();
+  if (best != free_.end()) {
+    block = *best;
+    free_.erase(best);
+    free_bytes_ -= block.bytes;
+  } else {
+    block.data = line_aligned(bytes);
   }
-  best->free = false;
-  return std::make_shared<Storage>(best->data, shared_from_this());
+  used_bytes_ += block.bytes;
+  return std::make_shared<Storage>(block.data, block.bytes, shared_from_this());
 }
 
-void Pool::give_back(char* data) {
+void Pool::give_back(char* data, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  int64_t idle = 0;
-  for (Block& block : blocks_) {
-    if (block.data == data) block.free = true;
-    if (block.free) idle += block.bytes;
+  used_bytes_ -= bytes;
+  free_bytes_ += bytes;
+  free_.push_back({data, bytes});
+  size_t freed = 0;  // the oldest first
+  for (; free_bytes_ > idle_; ++freed) {
+    free_bytes_ -= free_[freed].bytes;
+    std::free(free_[freed].data);
   }
-  for (auto block = blocks_.begin(); idle > idle_ && block != blocks_.end();) {
-    if (!block->free) {
-      ++block;
-      continue;
-    }
-    idle -= block->bytes;
-    std::free(block->data);
-    block = blocks_.erase(block);
-  }
+  free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(freed));
 }
 
 int64_t Pool::bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  int64_t total = 0;
-  for (const Block& block : blocks_) total += block.bytes;
-  return total;
+  return free_bytes_ + used_bytes_;
 }
 
 Buffer::Buffer(Shape s, DType d) : shape(std::move(s)), dtype(d), storage(std::make_shared<Storage>(bytes())) {

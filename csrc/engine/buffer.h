@@ -25,7 +25,8 @@ class Pool;
 class Storage {
  public:
   explicit Storage(int64_t bytes, bool zeroed = true);
-  Storage(char* data, std::shared_ptr<Pool> pool) : data_(data), block_(data), pool_(std::move(pool)) {}
+  Storage(char* data, int64_t bytes, std::shared_ptr<Pool> pool)
+      : data_(data), bytes_(bytes), block_(data), pool_(std::move(pool)) {}
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
@@ -34,6 +35,7 @@ class Storage {
 
  private:
   char* data_;
+  int64_t bytes_;
   void* block_;                 // what was allocated: the data begin in it
   std::shared_ptr<Pool> pool_;  // where the bytes go back to; null: they are freed
 };
@@ -47,18 +49,18 @@ class Pool : public std::enable_shared_from_this<Pool> {
   explicit Pool(int64_t idle = INT64_MAX) : idle_(idle) {}
   ~Pool();
   std::shared_ptr<Storage> allocate(int64_t bytes);
-  void give_back(char* data);
-  int64_t bytes() const;  // in all blocks
+  void give_back(char* data, int64_t bytes);
+  int64_t bytes() const;  // in use and free
 
  private:
   struct Block {
     char* data;
     int64_t bytes;
-    bool free;
   };
   const int64_t idle_;
   mutable std::mutex mutex_;
-  std::vector<Block> blocks_;
+  std::vector<Block> free_;
+  int64_t free_bytes_ = 0, used_bytes_ = 0;
 };
 
 // A batch that lies in the user's array still. Who can read it there does; for all others it is gathered (ops::settle).

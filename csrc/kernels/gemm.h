@@ -123,6 +123,7 @@ struct Tile {
   bool relu;
   bool around = false;        // C goes around the caches
   T* kept = nullptr;          // where a copy of B's panel goes, row after row; null: nowhere
+  const T* a_next = nullptr;  // the next tile's A: the first of each row is asked for; null: unknown
   const T* c_next = nullptr;  // the next tile's C, to be in the cache by then; null: unknown
   const T* ahead = nullptr;   // what to ask for meanwhile: ahead_step elements further at each p; null: nothing
   int64_t ahead_step = 0;
@@ -141,6 +142,10 @@ void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL + kL - 1, 0, 2);
     }
+  }
+  if (t.a_next) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) __builtin_prefetch(t.a_next + i * a_row);
   }
   Vec<T> sum[rows][vectors];
   if (t.go_on) {

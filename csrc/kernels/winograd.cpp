@@ -107,6 +107,9 @@ void multiply(T* m, Points at_m, const T* v, Points at_v, const T* u, const Prod
     t.ahead_step = kPanel<T> / p.parts;
     for (int64_t i = 0; i < p.parts; ++i, t.ahead += t.ahead_step * channels) {
       const int64_t rows = p.rows + (i < p.more);
+      t.a_next = i + 1 < p.parts ? t.a + rows * at_v.row
+                 : n + 1 < count ? v + products[n + 1].point * at_v.step + products[n + 1].begin * at_v.row
+                                 : nullptr;
       tile_at<T>(rows, 2, t, true);
       t.a += rows * at_v.row;
       t.c += rows * at_m.row;
