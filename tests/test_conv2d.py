@@ -214,19 +214,29 @@ def test_out(name, dtype):
         np.testing.assert_array_equal(g, e)
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_large_results_go_around_the_caches(groups, dtype):
-    """From 16 MB on, where a line of the cache is a vector and every pixel begins with one."""
-    x, w, b, _ = draw("conv2d", (1, 300, 300, 4), (1, 1, 4 // groups, 48), dtype, groups=groups)
-    expected = reference.conv2d(x, w, b, activation="relu", groups=groups)
+@pytest.mark.parametrize(
+    ("name", "x_shape", "w_shape", "options"),
+    [
+        ("conv2d", (1, 300, 300, 4), (1, 1, 4, 48), {}),
+        ("conv2d", (1, 300, 300, 4), (1, 1, 2, 48), {"groups": 2}),
+        ("depthwise_conv2d", (1, 94, 94, 256), (3, 3, 256, 1), {"padding": "same"}),
+    ],
+    ids=["whole", "groups", "depthwise"],
+)
+def test_large_results_go_around_the_caches(name, x_shape, w_shape, options, dtype):
+    """From 8 or 16 MB on, where a line of the cache is a vector and every pixel begins with one."""
+    x, w, b, _ = draw(name, x_shape, w_shape, dtype, **options)
+    options = {**options, "activation": "relu"}
+    op = getattr(ops, name)
+    expected = getattr(reference, name)(x, w, b, **options)
     sea = np.full(expected.size + 64, 77, dtype)
     line = 64 // sea.itemsize
     start = -sea.ctypes.data // sea.itemsize % line + line
     out = sea[start : start + expected.size].reshape(expected.shape)
-    ops.conv2d(x, w, b, activation="relu", groups=groups, out=out)
-    assert_close(out, expected, "product", dtype=dtype, terms=4 // groups)
+    op(x, w, b, **options, out=out)
+    assert_close(out, expected, "product", dtype=dtype, terms=terms_of(name, x, w, out)[0])
     other = Output(expected.shape, dtype).array  # not aligned
-    ops.conv2d(x, w, b, activation="relu", groups=groups, out=other)
+    op(x, w, b, **options, out=other)
     np.testing.assert_array_equal(out, other)
     assert set(sea[:start]) == set(sea[start + expected.size :]) == {77}
 

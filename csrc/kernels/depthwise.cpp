@@ -28,6 +28,7 @@ struct DepthwiseImage {
   Activation activation;
   double alpha;
   bool by_columns;
+  bool around;  // y goes around the caches: in runs of channels that pays sooner than elsewhere
 };
 
 // What is stored of a sum, and what remains to be done with some pixels' channels from y on.
@@ -160,7 +161,15 @@ void depthwise_columns(const DepthwiseImage<T>& c, Vec<T>* waiting, Range rows, 
       other += 2 * pixels;
       if (newest < rows.begin + 2) return;
 #pragma GCC unroll 8
-      for (int p = 0; p < pixels; ++p) store_lanes(y + p * c.y_column + i, rectified(c, sum[0][p]), k);
+      for (int p = 0; p < pixels; ++p) {
+        const Vec<T> v = rectified(c, sum[0][p]);
+        T* to = y + p * c.y_column + i;
+        if (c.around && k == kLanes<T>) {
+          stream(to, v);
+        } else {
+          store_lanes(to, v, k);
+        }
+      }
     });
     if (newest >= rows.begin + 2) activate(c, y + channels.begin, pixels, channels.size());
   }
@@ -257,6 +266,8 @@ void depthwise(const ConvArgs& a, int64_t begin, int64_t end) {
   c.activation = a.activation;
   c.alpha = a.alpha;
   c.by_columns = DepthwiseColumns<T>::pays(g);
+  c.around = c.by_columns && a.activation <= Activation::relu &&
+             streams<T>(a.y, g.batch * g.out_height * g.out_width, g.filters, 8 << 20);
   while (begin < end) {
     const int64_t image = begin / blocks;
     const Range rows = take_rows(&begin, end, g.out_height, blocks, c.by_columns);
@@ -268,6 +279,7 @@ void depthwise(const ConvArgs& a, int64_t begin, int64_t end) {
       depthwise_image(c, rows, {0, g.out_width});
     }
   }
+  if (c.around) stream_end();
 }
 
 template <class T>
@@ -287,6 +299,7 @@ void depthwise_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int
   c.activation = a.activation;
   c.alpha = a.alpha;
   c.by_columns = DepthwiseColumns<T>::pays(g);
+  c.around = false;
   while (begin < end) {
     const int64_t image = begin / blocks;
     const Range rows = take_rows(&begin, end, height, blocks, c.by_columns);

@@ -189,11 +189,10 @@ RANVIER_INLINE void stream_end() {
 // writing them would cost as much again. A vector must be a line of the cache.
 constexpr bool kStreams = kVectorBytes == 64;
 template <class T>
-RANVIER_INLINE bool streams(const void* y, int64_t rows, int64_t columns) {
-  constexpr int64_t kLarge = 16 << 20;
+RANVIER_INLINE bool streams(const void* y, int64_t rows, int64_t columns, int64_t large = 16 << 20) {
   const int64_t row = columns * static_cast<int64_t>(sizeof(T));
   return kStreams && row % kVectorBytes == 0 && reinterpret_cast<uintptr_t>(y) % kVectorBytes == 0 &&
-         rows * row >= kLarge;
+         rows * row >= large;
 }
 
 // As many bytes as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
