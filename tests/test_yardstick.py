@@ -31,7 +31,7 @@ def test_peak(steps, chunks, dtype):
 
 
 def test_peak_counts_two_flops_a_lane_of_a_chain(dtype):
-    """Of 12 or 24 chains of vectors of 16, 32 or 64 bytes."""
+    """Of 14 or 24 chains of vectors of 16, 32 or 64 bytes."""
     lanes = {"avx512": 64, "avx2": 32}.get(_core.isa(), 16) // np.dtype(dtype).itemsize
     assert _core.peak(np.empty(3, dtype), 5, 0, 0, 0) / (3 * 5 * 2 * lanes) in (14, 24)
 
