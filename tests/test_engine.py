@@ -92,6 +92,25 @@ def test_bits_where_every_call_is_shared(count, threads, everything_shared):
         assert_same(expected, trained(4))
 
 
+@pytest.fixture
+def everything_cut():
+    """Every shared call is taken in pieces, and who is done takes from the others."""
+    before = _core.cut_above(0)
+    yield
+    _core.cut_above(before)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("shared", [False, True])
+def test_bits_where_every_call_is_cut(count, shared, threads, everything_cut, request):
+    if shared:
+        request.getfixturevalue("everything_shared")
+    threads(1)
+    expected = trained(4)
+    threads(count)
+    assert_same(expected, trained(4))
+
+
 def step_plan(model):
     program = next(p for key, p in model._programs.items() if key[0] == "train")
     return program.plan

@@ -128,6 +128,19 @@ void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
   }
 #if defined(_OPENMP)
   const int first = processor();
+  if (Shares::pay(chunks, cost)) {
+    static thread_local bool uneven = false;
+    Shares shares(chunks, cost, static_cast<int>(team), uneven);
+#pragma omp parallel num_threads(static_cast<int>(team))
+    {
+      FlushDenormals flush;
+      const int me = omp_get_thread_num();
+      if (me > 0) leave(first);
+      shares.run(kernel, args, me);
+    }
+    uneven = shares.uneven();
+    return;
+  }
 #pragma omp parallel num_threads(static_cast<int>(team))
   {
     FlushDenormals flush;
@@ -262,7 +275,10 @@ void Program::plan(int team) {
     } else {
       load[static_cast<size_t>(owner)] += call.cost;
     }
-    turns_.push_back({call.kernel, call.args, call.chunks, owner, barrier});
+    Turn& turn = turns_.emplace_back(Turn{call.kernel, call.args, call.chunks, owner, barrier});
+    if (shared && Shares::pay(call.chunks, call.cost)) {
+      for (auto& shares : turn.shares) shares = std::make_unique<Shares>(call.chunks, call.cost, team, false);
+    }
   }
   planned_team_ = team;
 }
@@ -421,6 +437,11 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
   std::atomic<int64_t> last_step{INT64_MAX};
   std::atomic<bool> stopped{false};
   Barrier barrier(team);
+  for (Turn& turn : turns_) {
+    for (auto& shares : turn.shares) {
+      for (int thread = 0; shares && thread < team; ++thread) shares->give(thread);
+    }
+  }
   stop_wanted = false;
   const int dynamic = omp_get_dynamic();
   omp_set_dynamic(0);  // the barrier counts on the whole team
@@ -428,14 +449,20 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
 #pragma omp parallel num_threads(team)
   if (omp_get_num_threads() == team) {
     FlushDenormals flush;
-    const int64_t me = omp_get_thread_num();
+    const int me = omp_get_thread_num();
     if (me > 0) leave(first);
     Deadline deadline(seconds);
     for (int64_t step = 0; step <= last_step.load(std::memory_order_acquire); ++step) {
       for (const Turn& turn : turns_) {
         if (turn.barrier) barrier.wait();
         if (stopped.load(std::memory_order_relaxed)) continue;  // set before a barrier that all have passed
-        if (turn.owner == kAll) {
+        if (turn.shares[0]) {
+          turn.shares[step % 2]->run(turn.kernel, turn.args, me);
+          // The other's last step is over for all threads, and its next one begins after they have met.
+          Shares& next = *turn.shares[(step + 1) % 2];
+          next.give(me);
+          if (me == 0) next.cut(next.uneven());
+        } else if (turn.owner == kAll) {
           turn.kernel(turn.args, turn.chunks * me / team, turn.chunks * (me + 1) / team);
         } else if (turn.owner == me) {
           turn.kernel(turn.args, 0, turn.chunks);

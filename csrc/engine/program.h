@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/buffer.h"
+#include "engine/shares.h"
 
 namespace ranvier::engine {
 
@@ -79,8 +80,9 @@ class Program {
     Kernel kernel;
     const void* args;
     int64_t chunks;
-    int owner;     // the thread that does it; kAll: each does its part
-    bool barrier;  // threads wait for one another before it
+    int owner;                               // the thread that does it; kAll: each does its part
+    bool barrier;                            // threads wait for one another before it
+    std::unique_ptr<Shares> shares[2] = {};  // of a long call that all share, for even steps and for odd ones
   };
   static constexpr int kAll = -1;
   void plan(int team);

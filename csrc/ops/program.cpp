@@ -144,6 +144,9 @@ void register_program(py::module_& m) {
     engine::set_mode(mode == "record" ? engine::Mode::record : engine::Mode::run_and_record);
   });
   m.def("share_above", engine::share_above, py::arg("nanoseconds"));
+  m.def(
+      "cut_above", [](double nanoseconds) { return std::exchange(engine::cut_above, nanoseconds); },
+      py::arg("nanoseconds"));
   m.def("recording", [] { return engine::recording() != nullptr; });
 }
 
