@@ -47,6 +47,10 @@ template <class T>
 constexpr int64_t kBlockTiles = 40 / sizeof(T) / kRepeat<T>;
 template <class T>
 constexpr int64_t kBlock = kBlockTiles<T> * 1024;
+// Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
+// at a time leave B room. From five tiles on that pays (64x1024x1024: 2.5 %).
+constexpr int64_t kSameSet = 4096, kRoomy = 11, kRoomyTiles = 5;
+
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -83,6 +87,8 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
+  if (!b.large && b.tiles >= kRoomyTiles && kRows > kRoomy && g.a_row * static_cast<int64_t>(sizeof(T)) % kSameSet == 0)
+    b.tiles = chunks_of(g.m, kRoomy);
   b.groups = b.tiles;
   b.depth = g.k <= kDepth ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, kDepth)), kLanes<T>) * kLanes<T>;
   if (b.large) {
@@ -187,7 +193,7 @@ void tile(const Tile<T>& t, bool padded) {
       for (int v = 0; v < vectors; ++v) {
         bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
         if constexpr (keep) {
-          __builtin_prefetch(b + kAhead * b_row + v * kL + kL - 1, 0, 2);
+          __builtin_prefetch(b + kAhead * b_row + v * kL + kL - 1);
           store(kept + p * vectors * kL + v * kL, bv[v]);
         }
       }
