@@ -6,10 +6,10 @@
 // the second-level cache: 128 bytes in 14 cycles on AVX-512.
 //
 // Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
-// 2008): a group of tiles copies its rows of A, a run of columns of them, next to one another into the second level,
-// and the panels of B (k by two vectors) stream past. While the group works on one panel it asks for the next. Panels
-// are best read in order: B is packed beforehand (pack) where many groups will read it, or must be transposed; else the
-// first tile that reads a panel keeps a copy for the others.
+// 2008): a group of tiles has its rows of A, a run of columns of them, in the second level, and the panels of B (k by
+// two vectors) stream past. Rows that lie scattered are copied next to one another. While the group works on one panel
+// it asks for the next. Panels are best read in order: B is packed beforehand (pack) where many groups will read it, or
+// must be transposed; else the first tile that reads a panel keeps a copy for the others.
 //
 // Every element of C is one chain of fused multiply-adds over p in order; a later run of k goes on from what C holds.
 // So neither tile, block, thread nor vector width changes a bit.
@@ -77,7 +77,8 @@ struct Blocks {
   int64_t tiles, panels, groups;  // of C
   int64_t depth;                  // of a run of k
   int vectors;                    // of a panel
-  bool large;                     // groups of many tiles, which copy A; else of one
+  bool large;                     // groups of many tiles; else of one
+  bool copies;                    // a group's rows of A
   bool by_rows;                   // the order of the chunks: all of a group's panels, or all of a panel's groups
 };
 template <class T>
@@ -87,8 +88,10 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
-  if (!b.large && b.tiles >= kRoomyTiles && kRows > kRoomy && g.a_row * static_cast<int64_t>(sizeof(T)) % kSameSet == 0)
-    b.tiles = chunks_of(g.m, kRoomy);
+  const bool same_set = kRows > kRoomy && g.a_row * static_cast<int64_t>(sizeof(T)) % kSameSet == 0;
+  if (!b.large && same_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
+  // Contiguous rows are read where they are: copies took 3 % of 1200x1000x512, and won 5 % of 1024^3, of one set.
+  b.copies = b.large && (g.a_column != 1 || same_set || kRepeat<T> > 1);
   b.groups = b.tiles;
   b.depth = g.k <= kDepth ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, kDepth)), kLanes<T>) * kLanes<T>;
   if (b.large) {
@@ -453,7 +456,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
       const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
       const bool last = p0 + depth >= g.k;
       const T* a = a_0 + batch * g.a_batch + p0 * g.a_column;
-      if (blocks.large) {
+      if (blocks.copies) {
         int64_t first[kBlockTiles<T> + 1];
         for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
         copy_rows(copy, a, a_row, g.a_column, first, tiles, depth);
@@ -492,9 +495,10 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
           if (!keep_gradient) {
             t.c = gradient + (bands ? (row - row_0) * t.c_row + of_band * width : 0);
           }
-          t.a = blocks.large ? copy.data + (i - tile_0) * copy.tile : a + row * a_row;
-          t.a_row = blocks.large ? copy.a_row : a_row;
-          t.a_column = blocks.large ? copy.a_column : g.a_column;
+          t.a = blocks.copies ? copy.data + (i - tile_0) * copy.tile : a + row * a_row;
+          t.a_row = blocks.copies ? copy.a_row : a_row;
+          t.a_column = blocks.copies ? copy.a_column : g.a_column;
+          if (blocks.large && !blocks.copies && panel == panel_0 && i + 1 < tile_1) t.a_next = t.a + rows * a_row;
           if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : next_panel;
           if (ahead) {  // each tile asks for its share of the panel
             t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
