@@ -49,7 +49,12 @@ def test_shapes(shape, bias, activation, dtype):
     )
 
 
-@pytest.mark.parametrize("shape", [(300, 2053, 400), (300, 4200, 400), (4090, 350, 400)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(300, 2053, 400), (300, 4200, 400), (4090, 350, 400), (300, 1303, 400)]
+    + [(700, 1024, 300), (701, 1000, 300), (70, 1024, 50)],  # rows of x in one cache set, or not
+    ids=str,
+)
 def test_long_sums_go_in_runs(shape, dtype):
     """And each later run goes on from what the result holds."""
     x, w, b, dy = draw(*shape, dtype)

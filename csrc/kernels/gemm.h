@@ -37,6 +37,8 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // The longest run of k. Each reads and writes C once more, so runs are long, as far as a group's copy of A leaves room
 // for a panel of B beside it: 573 and 256 KB of a second level of 1 MB.
 constexpr int64_t kDepth = 2048;
+// Where groups copy B's panels themselves: more tiles share a copy (gradients of 2048x512 by 512x2048: 3 %).
+constexpr int64_t kOwnDepth = 1024;
 // On the baseline tier a broadcast of floats costs as much as a multiplication, and a product overwrites a factor:
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
@@ -93,7 +95,8 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   // Contiguous rows are read where they are: copies took 3 % of 1200x1000x512, and won 5 % of 1024^3, of one set.
   b.copies = b.large && (g.a_column != 1 || same_set || kRepeat<T> > 1);
   b.groups = b.tiles;
-  b.depth = g.k <= kDepth ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, kDepth)), kLanes<T>) * kLanes<T>;
+  const int64_t longest = b.large && !g.packed && !g.transposed && !g.update ? kOwnDepth : kDepth;
+  b.depth = g.k <= longest ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, longest)), kLanes<T>) * kLanes<T>;
   if (b.large) {
     // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
     // rows.
