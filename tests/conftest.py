@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import peers
+import ranvier
 from ranvier import config, utils
 from ranvier.layers.base import clear_names
 
@@ -18,6 +19,14 @@ def fresh():
     yield
     config.set_floatx("float32")
     config.set_precision("fast")
+
+
+@pytest.fixture
+def threads():
+    """`threads(n)` sets their number, until the test ends."""
+    before = ranvier.num_threads()
+    yield ranvier.set_num_threads
+    ranvier.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

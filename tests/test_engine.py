@@ -17,14 +17,6 @@ import ranvier as rv
 from ranvier import _core, layers, training
 
 
-@pytest.fixture
-def threads():
-    """Restores the number of threads."""
-    before = rv.num_threads()
-    yield rv.set_num_threads
-    rv.set_num_threads(before)
-
-
 def classifier(dropout: float = 0.2, width: int = 96) -> rv.Model:
     rv.utils.set_random_seed(5)
     model = rv.Sequential(

@@ -304,7 +304,7 @@ ACTIVATIONS = {
 
 
 @every_dtype
-@pytest.mark.parametrize("shape", [(2, 7, 6, 16), (2, 9, 8, 21), (1, 1024, 256, 32)])
+@pytest.mark.parametrize("shape", [(2, 7, 6, 16), (2, 9, 8, 21), (3, 6, 8, 21), (1, 1024, 256, 32)])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_backward_goes_through_the_activation_below(activation, shape, dtype):
     """The same bits as one pass after the other; the last shape is one that no cache holds."""
@@ -314,7 +314,7 @@ def test_backward_goes_through_the_activation_below(activation, shape, dtype):
     x, alpha = draw(*shape, dtype=dtype), ACTIVATIONS[activation]
     f = ops.activation(x, activation, alpha=alpha)
     below = ops.activation(Buffer.from_array(x), activation, alpha=alpha)
-    window = (2, 2, "valid") if large else (3, 2, "same")
+    window = (3, 2, "same") if shape[1] % 2 else (2, 2, "valid")
     for kind in ("max", "average"):
         if kind == "max":
             y, where = ops.max_pool(f, *window, argmax=True)
@@ -332,6 +332,20 @@ def test_backward_goes_through_the_activation_below(activation, shape, dtype):
         np.testing.assert_array_equal(found.view(), expected)
         if activation not in ("linear", "gelu", "silu"):  # y tells the slope: it was done before
             np.testing.assert_array_equal(dx.view(), expected)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_threads_part_between_the_rows_of_a_window(large, threads):
+    """Three of them, an even number of rows each of which has two parts."""
+    shape = (1, 1024, 256, 32) if large else (5, 10, 256, 40)  # large: written around the caches
+    x = draw(*shape)
+    threads(1)
+    y, where = ops.max_pool(x, 2, argmax=True)
+    dy = draw(*y.shape, seed=1)
+    here = Buffer.from_array(x)
+    threads(3)
+    dx = ops.max_pool_backward(Buffer.from_array(dy), here, Buffer.from_array(where), 2).view()
+    np.testing.assert_array_equal(dx, reference.max_pool_backward(dy, x, None, 2))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "leaky_relu", "gelu", "softmax"])

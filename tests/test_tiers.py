@@ -94,13 +94,6 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert alone.stdout == many.stdout
 
 
-@pytest.fixture
-def threads():
-    before = _core.threads()
-    yield _core.set_threads
-    _core.set_threads(before)
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 def test_one_to_seven_threads_give_the_same_bits(threads, dtype):
     """Of work large enough to be shared, in chunks that seven do not divide."""

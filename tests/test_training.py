@@ -466,13 +466,6 @@ def wide(seed=2):
     return model
 
 
-@pytest.fixture
-def threads():
-    before = ranvier.num_threads()
-    yield ranvier.set_num_threads
-    ranvier.set_num_threads(before)
-
-
 def test_any_number_of_threads_gives_the_same_bits(threads):
     x, y = draw(600, 512).astype(np.float32), labels(600, 64)
     found = []

@@ -54,13 +54,14 @@ void max_windows(const PoolArgs& a, int64_t begin, int64_t end) {
     });
   });
 }
+// Windows of 2x2 inside the image.
+RANVIER_INLINE bool by_twos(const PoolGeometry& g) {
+  return g.pool_height == 2 && g.pool_width == 2 && g.pad_top == 0 && g.pad_left == 0 &&
+         (g.out_height - 1) * g.stride_height + 2 <= g.height && (g.out_width - 1) * g.stride_width + 2 <= g.width;
+}
 template <class T>
 void max_pool(const PoolArgs& a, int64_t begin, int64_t end) {
-  const PoolGeometry& g = a.g;
-  const bool whole = g.pad_top == 0 && g.pad_left == 0 &&
-                     (g.out_height - 1) * g.stride_height + g.pool_height <= g.height &&
-                     (g.out_width - 1) * g.stride_width + g.pool_width <= g.width;
-  if (whole && g.pool_height == 2 && g.pool_width == 2) return max_windows<T, uint8_t, 2>(a, begin, end);
+  if (by_twos(a.g)) return max_windows<T, uint8_t, 2>(a, begin, end);
   a.wide ? max_windows<T, int32_t, 0>(a, begin, end) : max_windows<T, uint8_t, 0>(a, begin, end);
 }
 
@@ -133,7 +134,7 @@ RANVIER_INLINE void gather_windows(const PoolBackwardArgs& a, int64_t begin, int
 }
 
 template <class T, Activation f>
-void max_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+void max_backward_gathered(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
   const PoolGeometry& g = a.g;
   const T* dy = static_cast<const T*>(a.dy);
   const T* y = static_cast<const T*>(a.kept);
@@ -149,6 +150,46 @@ void max_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
             total += here ? load_lanes(dy + out, k) : Vec<T>{};
             if constexpr (f != Activation::linear) output = here ? load_lanes(y + out, k) : output;
           });
+}
+// Windows of 2x2 that cover the image side by side: each is read once for the pixels of both its rows.
+template <class T, Activation f>
+void max_backward_by_twos(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  const PoolGeometry& g = a.g;
+  const T* dy = static_cast<const T*>(a.dy);
+  const T* y = static_cast<const T*>(a.kept);
+  const uint8_t* where = static_cast<const uint8_t*>(a.where);
+  const T alpha = static_cast<T>(a.alpha);
+  for (int64_t row = begin; row < end;) {
+    const int64_t first = row % 2, last = row + 1 < end ? 2 : first + 1;  // g.height is even
+    T* const dx = static_cast<T*>(a.dx) + (row - first) * g.width * g.channels;
+    for (int64_t ow = 0; ow < g.out_width; ++ow) {
+      const int64_t out = (row / 2 * g.out_width + ow) * g.channels;
+      for_lanes<T>(0, g.channels, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
+        Vec<T> dz = load_lanes(dy + out + c, k);
+        if constexpr (f != Activation::linear) {
+          const Vec<T> output = load_lanes(y + out + c, k);
+          dz *= slope<T, f>(output, output, alpha);
+        }
+        const IVec<T> at = load_places<T>(where + out + c, k);
+        for (int64_t kh = first; kh < last; ++kh) {
+#pragma GCC unroll 2
+          for (int64_t kw = 0; kw < 2; ++kw) {
+            const Vec<T> v = at == splat_place<T>(kh * 2 + kw) ? dz : Vec<T>{};
+            T* const pixel = dx + (kh * g.width + ow * 2 + kw) * g.channels + c;
+            a.around ? stream(pixel, v) : store_lanes(pixel, v, k);
+          }
+        }
+      });
+    }
+    row += last - first;
+  }
+  if (a.around) stream_end();
+}
+template <class T, Activation f>
+void max_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
+  const PoolGeometry& g = a.g;
+  const bool cover = g.stride_height == 2 && g.stride_width == 2 && g.height % 2 == 0 && g.width % 2 == 0;
+  cover&& by_twos(g) ? max_backward_by_twos<T, f>(a, begin, end) : max_backward_gathered<T, f>(a, begin, end);
 }
 template <class T>
 void max_pool_backward(const PoolBackwardArgs& a, int64_t begin, int64_t end) {
