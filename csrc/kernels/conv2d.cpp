@@ -68,15 +68,21 @@ void correlate_span(Correlation<T>& c, Range rows, Range columns) {
   const Side sides[] = {{columns.size(), c.across.stride * c.x_column, c.y_column},
                         {rows.size(), c.down.stride * c.x_row, c.y_row},
                         {c.images, c.x_image, c.y_image}};
+  // Pixels of one set of the cache go fewer at a time, as in gemm.h: 1x1 on 2048 channels 4 %, and on 1024 10 % while
+  // others use the core's caches as well. Not where that would make two tiles of one.
+  const auto cut_along = [&](int i) __attribute__((always_inline)) {
+    const bool roomy = same_set<T>(sides[i].x) && sides[i].size > kRows;
+    return chunks_of(sides[i].size, roomy ? kRoomy : kRows);
+  };
   const auto tiles_along = [&](int i) __attribute__((always_inline)) {
-    return chunks_of(sides[i].size, kRows) * sides[(i + 1) % 3].size * sides[(i + 2) % 3].size;
+    return cut_along(i) * sides[(i + 1) % 3].size * sides[(i + 2) % 3].size;
   };
   int best = 0;
   for (int i = 1; i < 3; ++i) {
     if (tiles_along(i) < tiles_along(best)) best = i;
   }
   const Side along = sides[best], inner = sides[best == 0 ? 1 : 0], outer = sides[best == 2 ? 1 : 2];
-  const int64_t tiles = chunks_of(along.size, kRows);
+  const int64_t tiles = cut_along(best);
   t.a_row = along.x;
   t.c_row = along.y;
   const T* const x = c.x + (rows.begin * c.down.stride - c.down.pad + kh.begin * c.down.dilation) * c.x_row +

@@ -49,9 +49,14 @@ template <class T>
 constexpr int64_t kBlockTiles = 40 / sizeof(T) / kRepeat<T>;
 template <class T>
 constexpr int64_t kBlock = kBlockTiles<T> * 1024;
+
 // Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
 // at a time leave B room. From five tiles on that pays (64x1024x1024: 2.5 %).
 constexpr int64_t kSameSet = 4096, kRoomy = 11, kRoomyTiles = 5;
+template <class T>
+RANVIER_INLINE bool same_set(int64_t step) {
+  return kRows > kRoomy && step * static_cast<int64_t>(sizeof(T)) % kSameSet == 0;
+}
 
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
@@ -90,10 +95,10 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
-  const bool same_set = kRows > kRoomy && g.a_row * static_cast<int64_t>(sizeof(T)) % kSameSet == 0;
-  if (!b.large && same_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
+  const bool one_set = same_set<T>(g.a_row);
+  if (!b.large && one_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
   // Contiguous rows are read where they are: copies took 3 % of 1200x1000x512, and won 5 % of 1024^3, of one set.
-  b.copies = b.large && (g.a_column != 1 || same_set || kRepeat<T> > 1);
+  b.copies = b.large && (g.a_column != 1 || one_set || kRepeat<T> > 1);
   b.groups = b.tiles;
   const int64_t longest = b.large && !g.packed && !g.transposed && !g.update ? kOwnDepth : kDepth;
   b.depth = g.k <= longest ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, longest)), kLanes<T>) * kLanes<T>;
