@@ -77,8 +77,9 @@ def test_gather_ranks(shape):
 def test_gather_float16_is_exact():
     """Every one of the 65536 half floats, with denormals, infinities and NaN."""
     a = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(256, 256)
-    got = ops.gather(a, np.arange(256))
-    np.testing.assert_array_equal(got, a.astype(np.float32))
+    with np.errstate(invalid="ignore"):  # AArch64 has NumPy warn of NaN that signal
+        got = ops.gather(a, np.arange(256))
+        np.testing.assert_array_equal(got, a.astype(np.float32))
 
 
 def test_gather_rounds_as_numpy_does():
