@@ -4,27 +4,19 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
-#include <mutex>
 #include <thread>
 #include <utility>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+#include "engine/team.h"
+
 #if defined(__x86_64__)
 #include <xmmintrin.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
-#if defined(__linux__)
-#include <sched.h>
 #endif
 
 namespace ranvier::engine {
 namespace {
 
-// Sharing one call: waking the other threads costs 5-50 us when they sleep and 0.4 us when they do not.
+// Sharing one call: waking the other threads costs 5-50 us when they sleep and 0.1-0.5 when they do not.
 constexpr double kParallelCost = 12e3;
 // Sharing a call of a running program, whose threads are awake: a barrier before and after, and the operands come from
 // another core's cache.
@@ -59,96 +51,30 @@ class FlushDenormals {
 #endif
 };
 
-// The system may wake a thread on the processor of the one that woke it, and leave it there for a long while: they take
-// turns then, and a barrier lasts milliseconds instead of a fraction of a microsecond. So a thread that finds itself
-// where the first one is moves elsewhere. Afterwards it may go wherever it could before.
-#if defined(__linux__)
-int processor() {
-  return sched_getcpu();
-}
-void leave(int processor) {
-  if (processor < 0 || processor >= CPU_SETSIZE || sched_getcpu() != processor) return;
-  cpu_set_t all;
-  if (sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) < 2) return;
-  cpu_set_t others = all;
-  CPU_CLR(processor, &others);
-  if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof all, &all);
-}
-#else
-int processor() {
-  return -1;
-}
-void leave(int) {}
-#endif
-
-int thread_count = 0;  // 0: not asked for yet
-
-void on_fork_child() {
-  thread_count = 1;
-}
-
-int default_threads() {
-#if defined(_OPENMP)
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-}  // namespace
-
-int threads() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-#if defined(__unix__) || defined(__APPLE__)
-    pthread_atfork(nullptr, nullptr, on_fork_child);
-#endif
-    if (thread_count == 0) thread_count = default_threads();
-  });
-  return thread_count;
-}
-
-void set_threads(int count) {
-  threads();
-  thread_count = std::max(1, count);
-}
-
-namespace {
-
 thread_local Program* recorded = nullptr;
 thread_local bool stop_wanted = false;
 thread_local Mode mode = Mode::run_and_record;
 
 void execute(Kernel kernel, const void* args, int64_t chunks, double cost) {
-  const int64_t team = cost < kParallelCost ? 1 : std::min<int64_t>(threads(), chunks);
-  if (team <= 1) {
-    FlushDenormals flush;
-    kernel(args, 0, chunks);
-    return;
-  }
-#if defined(_OPENMP)
-  const int first = processor();
-  if (Shares::pay(chunks, cost)) {
+  const int team = cost < kParallelCost ? 1 : static_cast<int>(std::min<int64_t>(threads(), chunks));
+  bool done = false;
+  if (team > 1 && Shares::pay(chunks, cost)) {
     static thread_local bool uneven = false;
-    Shares shares(chunks, cost, static_cast<int>(team), uneven);
-#pragma omp parallel num_threads(static_cast<int>(team))
-    {
+    Shares shares(chunks, cost, team, uneven);
+    done = Team::run(team, [&](int thread) {
       FlushDenormals flush;
-      const int me = omp_get_thread_num();
-      if (me > 0) leave(first);
-      shares.run(kernel, args, me);
-    }
-    uneven = shares.uneven();
-    return;
+      shares.run(kernel, args, thread);
+    });
+    if (done) uneven = shares.uneven();
+  } else if (team > 1) {
+    done = Team::run(team, [=](int thread) {
+      FlushDenormals flush;
+      kernel(args, chunks * thread / team, chunks * (thread + 1) / team);
+    });
   }
-#pragma omp parallel num_threads(static_cast<int>(team))
-  {
-    FlushDenormals flush;
-    const int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
-    if (me > 0) leave(first);
-    kernel(args, chunks * me / all, chunks * (me + 1) / all);
-  }
-#endif
+  if (done) return;
+  FlushDenormals flush;
+  kernel(args, 0, chunks);
 }
 
 using Clock = std::chrono::steady_clock;
@@ -283,44 +209,6 @@ void Program::plan(int team) {
   planned_team_ = team;
 }
 
-namespace {
-
-// Threads of one run meet here. They spin for some microseconds, then let others have the processor.
-class Barrier {
- public:
-  explicit Barrier(int team) : team_(team) {}
-  void wait() {
-    const int phase = phase_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == team_) {
-      arrived_.store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
-      return;
-    }
-    constexpr int kSpins = 2000;
-    for (int i = 0; phase_.load(std::memory_order_acquire) == phase; ++i) {
-      if (i < kSpins) {
-        pause();
-      } else {
-        std::this_thread::yield();
-      }
-    }
-  }
-
- private:
-  static void pause() {
-#if defined(__x86_64__)
-    _mm_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-  }
-  const int team_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> phase_{0};
-};
-
-}  // namespace
-
 std::vector<Program::Planned> Program::planned() const {
   std::vector<Planned> list;
   for (size_t i = 0; i < turns_.size(); ++i) {
@@ -430,8 +318,7 @@ int64_t Program::run_alone(int64_t steps, double seconds) {
 }
 
 // All threads walk the plan.
-int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double seconds) {
-#if defined(_OPENMP)
+int64_t Program::run_together(int team, int64_t steps, double seconds) {
   int64_t done = 0;
   // Named, not told by a flag: without barriers within a step, the first thread may be a step ahead of the others.
   std::atomic<int64_t> last_step{INT64_MAX};
@@ -443,14 +330,8 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
     }
   }
   stop_wanted = false;
-  const int dynamic = omp_get_dynamic();
-  omp_set_dynamic(0);  // the barrier counts on the whole team
-  const int first = processor();
-#pragma omp parallel num_threads(team)
-  if (omp_get_num_threads() == team) {
+  const auto walk = [&](int me) {
     FlushDenormals flush;
-    const int me = omp_get_thread_num();
-    if (me > 0) leave(first);
     Deadline deadline(seconds);
     for (int64_t step = 0; step <= last_step.load(std::memory_order_acquire); ++step) {
       for (const Turn& turn : turns_) {
@@ -478,14 +359,8 @@ int64_t Program::run_together([[maybe_unused]] int team, int64_t steps, double s
       }
       barrier.wait();
     }
-  } else if (omp_get_thread_num() == 0) {  // the runtime gave fewer: a limit, or a region around us
-    done = run_alone(steps, seconds);
-  }
-  omp_set_dynamic(dynamic);
-  return done;
-#else
-  return run_alone(steps, seconds);
-#endif
+  };
+  return Team::run(team, walk) ? done : run_alone(steps, seconds);  // they work for another caller
 }
 
 }  // namespace ranvier::engine

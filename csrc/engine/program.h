@@ -30,11 +30,6 @@ using Accesses = std::initializer_list<Access>;
 // floating-point mode comes back.
 void submit(Kernel kernel, const void* args, size_t size, int64_t chunks, double cost, Accesses accesses = {});
 
-// How many threads large work is shared among; at first what OpenMP offers (OMP_NUM_THREADS). A forked child gets 1:
-// the runtime's threads do not survive a fork.
-int threads();
-void set_threads(int count);
-
 // A step of work, recorded once and repeated.
 //
 // Its first steps run on one thread and are timed, call by call. From that follows the plan for a team of threads:

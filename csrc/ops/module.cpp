@@ -1,4 +1,5 @@
 // The extension module: a table of contents.
+#include "engine/team.h"
 #include "ops/tensor.h"
 
 namespace py = pybind11;

@@ -19,7 +19,7 @@ def set_num_threads(count: int) -> None:
     """Share large work among this many threads; results do not depend on it.
 
     Args:
-        count: at least 1. The default is what OpenMP offers (`OMP_NUM_THREADS`, or the cores).
+        count: at least 1. The default is `OMP_NUM_THREADS`, or the processors of this process.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"[set_num_threads] count must be a positive integer; received {count!r}")
