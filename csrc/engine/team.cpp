@@ -7,7 +7,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -159,22 +158,28 @@ class Workers {
  private:
   bool have(size_t count) {
     if (all_.size() >= count) return true;
+    pthread_attr_t options;
+    if (pthread_attr_init(&options) != 0) return false;
+    pthread_attr_setdetachstate(&options, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&options, kStack);
     sigset_t every, before;  // signals are for the interpreter's threads
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
-    try {
-      all_.reserve(count);
-      while (all_.size() < count) {
-        auto worker = std::make_unique<Worker>();
-        std::thread(&Worker::work, worker.get()).detach();
-        all_.push_back(std::move(worker));
-      }
-    } catch (const std::exception&) {  // the system has no more threads, or memory, to give
+    all_.reserve(count);
+    while (all_.size() < count) {
+      auto worker = std::make_unique<Worker>();
+      const auto work = [](void* self) -> void* { static_cast<Worker*>(self)->work(); };
+      pthread_t thread;
+      if (pthread_create(&thread, &options, work, worker.get()) != 0) break;  // the system has no more to give
+      all_.push_back(std::move(worker));
     }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    pthread_attr_destroy(&options);
     return all_.size() >= count;
   }
 
+  // Products keep their copies there, more than a megabyte. Systems give new threads from 128 KB to 8 MB.
+  static constexpr size_t kStack = 8 << 20;
   std::atomic<bool> busy_{false};
   std::vector<std::unique_ptr<Worker>> all_;
 };
