@@ -8,12 +8,12 @@ from time import sleep
 
 import pytest
 
-from ranvier.benchmark import SETTLE, Machine, rate_text, rounds_of, time_text
+from ranvier.benchmark import SETTLE, Machine, rate_text, ratio_of, rounds_of, time_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # oracles and tolerances
 
 MACHINE = Machine()
-results = []  # (work, who, seconds, share of the limit), in the order in which they were measured
+results = []  # (work, who, seconds, share of the limit, times Ranvier), as they were measured
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def measure(benchmark, request):
         benchmark.pedantic(run, iterations=calls, rounds=rounds)
         seconds = benchmark.stats.stats.median / work.steps
         benchmark.extra_info["steps"] = work.steps
-        share = None
+        share = ratio = None
         if work.flop or work.bytes:
             rate = (work.flop or work.bytes) / seconds
             # A peer's threads would still be busy when the limit's turn comes.
@@ -40,26 +40,31 @@ def measure(benchmark, request):
             share = MACHINE.share(work, run, budget / 2) if ours else rate / MACHINE.limit(work)
             benchmark.extra_info["rate"] = rate
             benchmark.extra_info["share of the limit"] = share
-        results.append((work, who, seconds, share))
+        if who != "ranvier":  # minutes may lie between its turn and ours in this table
+            ratio = ratio_of(run, work.prepare("ranvier"), budget)
+            benchmark.extra_info["x Ranvier"] = ratio
+        results.append((work, who, seconds, share, ratio))
 
     return measure
 
 
 def table():
-    """The lines of the summary: a group for each work, and in it a line for each library."""
+    """The lines of the summary: a group for each work, and in it a line for each library.
+
+    How many times as long as Ranvier it takes was measured in turn with it: not by the two medians.
+    """
     yield from MACHINE.lines()
     yield f"{'':<38}{'':<9}{'median':>9}{'rate':>14}{'of peak':>9}{'x Ranvier':>11}"
-    ours, shown = {work.name: t for work, who, t, _ in results if who == "ranvier"}, None
-    for work, who, seconds, part in results:
+    shown = None
+    for work, who, seconds, part, times in results:
         line = f"{'' if work.name == shown else work.name:<38}{who:<9}{time_text(seconds):>9}"
         shown = work.name
-        rate = share = ratio = ""
+        rate = share = ""
         if part is not None:
             unit = "FLOP/s" if work.flop else "B/s"
             rate = rate_text((work.flop or work.bytes) / seconds, unit)
             share = f"{part:.0%}"
-        if who != "ranvier" and work.name in ours:
-            ratio = f"{seconds / ours[work.name]:.2f}"
+        ratio = "" if times is None else f"{times:.2f}"
         yield f"{line}{rate:>14}{share:>9}{ratio:>11}".rstrip()
 
 

@@ -268,6 +268,21 @@ def test_rounds_fill_the_budget(monkeypatch):
     assert rounds == 58
 
 
+def test_ratio_of_a_machine_that_slows_down(monkeypatch):
+    """Each round takes longer than the one before: neighbours are compared."""
+    clock = Clock(monkeypatch)
+
+    def slowing(seconds):
+        def run():
+            clock.now += seconds * (1 + clock.now)
+
+        return run
+
+    ratio = benchmark.ratio_of(slowing(0.01), slowing(0.02), 1.0)
+    assert ratio == pytest.approx(0.5, rel=0.1)
+    assert clock.slept >= 10 * benchmark.SETTLE
+
+
 def test_rows(monkeypatch):
     clock, machine = Clock(monkeypatch), Machine()
     yardsticks(monkeypatch, clock)

@@ -5,7 +5,7 @@ method for each library that does it. No work is timed before its answer was com
 `WORKS` is the table of what the command measures; a line more there is a line more in its output.
 """
 
-from ranvier.benchmark.machine import SETTLE, Machine, rounds_of, seconds_of
+from ranvier.benchmark.machine import SETTLE, Machine, ratio_of, rounds_of, seconds_of
 from ranvier.benchmark.table import (
     HEADER,
     Row,
@@ -51,6 +51,7 @@ __all__ = [
     "line_of",
     "normal",
     "rate_text",
+    "ratio_of",
     "rounds_of",
     "rows_of",
     "save",

@@ -21,7 +21,7 @@ import numpy as np
 from ranvier import _core
 from ranvier.benchmark.works import Run, Work
 
-__all__ = ["SETTLE", "Machine", "rounds_of", "seconds_of"]
+__all__ = ["SETTLE", "Machine", "ratio_of", "rounds_of", "seconds_of"]
 
 # Threads that have just worked look out for more before they sleep: those of another library would
 # take processors from the one that is timed.
@@ -193,6 +193,29 @@ def rounds_of(run: Run, budget: float) -> tuple[int, int]:
     while (took := _timed(run, calls)) < budget / 60:
         calls *= 2
     return calls, min(max(3, int(budget / took)), 60)
+
+
+def ratio_of(run: Run, other: Run, budget: float) -> float:
+    """How many times as long as `other` a call of `run` takes: the median of rounds in turn.
+
+    Args:
+        run: what is compared.
+        other: with what.
+        budget: seconds for the rounds of both.
+    """
+    pair = [(f, rounds_of(f, budget / 4)[0]) for f in (run, other)]
+
+    def round_of(f: Run, calls: int) -> float:
+        sleep(SETTLE)
+        _timed(f, calls)  # threads wake up, caches forget the other
+        return _timed(f, calls) / calls
+
+    ratios: list[float] = []
+    end = perf_counter() + budget
+    while len(ratios) < 5 or (perf_counter() < end and len(ratios) < 40):
+        took = [round_of(*who) for who in pair]
+        ratios.append(took[0] / took[1])
+    return statistics.median(ratios)
 
 
 def _timed(run: Run, calls: int) -> float:
