@@ -41,7 +41,7 @@ def measure(benchmark, request):
             benchmark.extra_info["rate"] = rate
             benchmark.extra_info["share of the limit"] = share
         if who != "ranvier":
-            ours = [seconds for w, who, seconds, *_ in results if (w, who) == (work, "ranvier")]
+            ours = [t for w, name, t, *_ in results if (w, name) == (work, "ranvier")]
             if work.bytes:  # memory's rate changes from one median to the next
                 ratio = ratio_of(run, work.prepare("ranvier"), budget)
             elif ours:  # not in turn: threads of a peer's product are awake for longer than we wait
