@@ -1,8 +1,8 @@
 // A tile of the matrix product, kRows rows by two vectors of columns: the inner loops of gemm.h and of convolutions.
 //
 // A tile's sums live in registers while p runs over k: each step loads two vectors of B's row p and multiplies them by
-// kRows broadcast elements of A. Two vectors and kRows broadcasts feed 2 * kRows multiply-adds, so the loads are half of
-// what the ports can do, and B may come from the second-level cache: 128 bytes in 14 cycles on AVX-512.
+// kRows broadcast elements of A. Two vectors and kRows broadcasts feed 2 * kRows multiply-adds, so the loads are half
+// of what the ports can do, and B may come from the second-level cache: 128 bytes in 14 cycles on AVX-512.
 #pragma once
 
 #include "kernels/activate.h"
