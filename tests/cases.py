@@ -109,7 +109,9 @@ TIER_POOL_CASES = (
     ((2, 40, 5), 4, 3, "valid"),
     ((4, 60, 61, 37), 2, None, "valid"),  # split among threads
 )
-TIER_DENSE_SHAPES = ((1, 1, 1), (1, 33, 17), (7, 13, 65), (17, 301, 31), (32, 64, 64))
+TIER_DENSE_SHAPES = (
+    (1, 1, 1), (1, 33, 17), (3, 257, 129), (7, 13, 65), (17, 301, 31), (32, 64, 64),
+)  # fmt: skip
 
 
 # ---- tolerances: one per class of kernel, not per call ---------------------------------------

@@ -66,14 +66,31 @@ def test_long_sums_go_in_runs(shape, dtype):
     check_backward(got, expected, x, w, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 31, 64, 65])
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 12, 13, 31, 64, 65])
 def test_few_rows_through_a_large_kernel(rows, dtype):
-    """Their dx is computed the other way round."""
+    """They read it in strips, their dx is computed the other way round or by dots, and their dw
+    row by row."""
     x, w, b, dy = draw(rows, 1501, 1409, dtype)
-    y = ops.dense(x, w, b)
-    got = ops.dense_backward(dy, x, y, w, b)
-    expected = reference.dense_backward(dy, x, y, w, b)
+    y = ops.dense(x, w, b, activation="relu")
+    expected = reference.dense(x, w, b, activation="relu")
+    assert_close(y, expected, "product", dtype=dtype, terms=1501)
+    got = ops.dense_backward(dy, x, y, w, b, activation="relu")
+    expected = reference.dense_backward(dy, x, y, w, b, activation="relu")
     check_backward(got, expected, x, w, dtype)
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 31, 33, 64, 130])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 12, 13])
+def test_few_rows(rows, outputs, dtype):
+    """Ends of rows and of columns that fill no vector, and every number of rows left over."""
+    for inputs in (1201, 1202, 1203, 1216):
+        x, w, b, dy = draw(rows, inputs, outputs, dtype)
+        shapes = [(rows, inputs), (inputs, outputs), (outputs,)]
+        outs = [Output(s, dtype) for s in shapes]
+        got = ops.dense_backward(dy, x, None, w, b, out=tuple(o.array for o in outs))
+        for o in outs:
+            o.assert_intact()
+        check_backward(got, reference.dense_backward(dy, x, None, w, b), x, w, dtype)
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "gelu"])

@@ -310,13 +310,15 @@ def test_recorded_steps_decay_with_the_same_bits(make, monkeypatch):
 @every_dtype
 @pytest.mark.parametrize(
     ("batch", "shape"),
-    [(32, (300, 419)), (333, (300, 419)), (2100, (300, 419)), (32, (64, 2048)), (4100, (30, 41))],
+    [(32, (300, 419)), (333, (300, 419)), (2100, (300, 419)), (32, (64, 2048)), (4100, (30, 41))]
+    + [(1, (67, 41)), (5, (65, 1100)), (12, (300, 419)), (1000, (10, 2200))],
 )
 @pytest.mark.parametrize("make", [CASES[c] for c in ("sgd", "rmsprop_momentum", "adamw")])
 def test_recorded_steps_of_large_kernels_have_the_same_bits(make, batch, shape, dtype, monkeypatch):
     """A product of many tiles takes the step in bands of them, whose shape depends on the batch;
     one of more than 2048 rows comes in several runs, and one of many columns in single tiles.
-    Very many rows go by blocks, and the step comes afterwards."""
+    Very many rows go by blocks, and the step comes afterwards; very few, rows of the kernel at a
+    time."""
     rows, columns = shape
 
     def train():

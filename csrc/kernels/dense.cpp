@@ -13,15 +13,9 @@ namespace {
 
 template <class T>
 void column_sum(const ColumnSumArgs& a, int64_t begin, int64_t end) {
-  const T* x = static_cast<const T*>(a.x);
-  T* y = static_cast<T*>(a.y);
-  const int64_t last = end * kColumns < a.columns ? end * kColumns : a.columns;
-  for_lanes<T>(begin * kColumns, last, [&](int64_t c, int64_t k) __attribute__((always_inline)) {
-    Vec<T> total = {};
-    for (int64_t r = 0; r < a.rows; ++r) total += load_lanes(x + r * a.columns + c, k);
-    if (a.accumulate) total += load_lanes(y + c, k);
-    store_lanes(y + c, total, k);
-  });
+  const int64_t first = begin * kColumns, last = end * kColumns < a.columns ? end * kColumns : a.columns;
+  sum_rows(static_cast<T*>(a.y) + first, static_cast<const T*>(a.x) + first, a.columns, last - first, a.rows,
+           a.accumulate);
 }
 
 template <class T>
@@ -36,33 +30,13 @@ void dense_backward(const DenseBackwardArgs& a, int64_t, int64_t) {
     dz = through;
   }
   if (T* dw = static_cast<T*>(a.dw)) {
-    for (int64_t p = 0; p < k; ++p) {
-      for_lanes<T>(0, n, [=](int64_t c, int64_t lanes) __attribute__((always_inline)) {
-        Vec<T> total = {};
-        for (int64_t i = 0; i < m; ++i) total = fma(splat<T>(x[i * k + p]), load_lanes(dz + i * n + c, lanes), total);
-        if (a.add_dw) total += load_lanes(dw + p * n + c, lanes);
-        store_lanes(dw + p * n + c, total, lanes);
-      });
+    for (int64_t p = 0; p < k; p += kOuterRows) {
+      outer(k - p < kOuterRows ? k - p : kOuterRows, dw + p * n, n, x + p, 1, k, dz, n, n, m, a.add_dw);
     }
   }
-  if (T* db = static_cast<T*>(a.db)) {
-    for_lanes<T>(0, n, [=](int64_t c, int64_t lanes) __attribute__((always_inline)) {
-      Vec<T> total = {};
-      for (int64_t i = 0; i < m; ++i) total += load_lanes(dz + i * n + c, lanes);
-      if (a.add_db) total += load_lanes(db + c, lanes);
-      store_lanes(db + c, total, lanes);
-    });
-  }
+  if (T* db = static_cast<T*>(a.db)) sum_rows(db, dz, n, n, m, a.add_db);
   if (T* dx = static_cast<T*>(a.dx)) {
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t p = 0; p < k; ++p) {
-        const T* row = dz + i * n;
-        const T* column = w + p * n;
-        dx[i * k + p] = sum<T>(n, [=](int64_t c, int64_t lanes) __attribute__((always_inline)) {
-          return load_lanes(row + c, lanes) * load_lanes(column + c, lanes);
-        });
-      }
-    }
+    for (int64_t i = 0; i < m; ++i) dots(dx + i * k, dz + i * n, w, n, k, n, false);
   }
 }
 

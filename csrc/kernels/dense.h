@@ -7,6 +7,9 @@
 
 namespace ranvier {
 
+// Products with a k up to this are outer products, which read b as it is (gemm_few.h).
+constexpr int64_t kFewSteps = 12;
+
 // c = activation(a @ b + bias), or c += a @ b. Chunks: matmul_chunks(args).
 struct MatmulArgs {
   void* c;           // T (m, n)

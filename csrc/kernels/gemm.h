@@ -1,6 +1,7 @@
 // The matrix product: a shared tool of the kernel families.
 //
-// C (m, n) is cut into tiles of kRows rows by two vectors of columns (gemm_tile.h).
+// C (m, n) is cut into tiles of kRows rows by two vectors of columns (gemm_tile.h). Few rows or steps are apart
+// (gemm_few.h).
 //
 // Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
 // 2008): a group of tiles has its rows of A, a run of columns of them, in the second level, and the panels of B (k by
@@ -15,8 +16,8 @@
 #pragma once
 
 #include "kernels/dense.h"
+#include "kernels/gemm_few.h"
 #include "kernels/gemm_tile.h"
-#include "kernels/update.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -33,6 +34,9 @@ constexpr int64_t kBlockTiles = 40 / sizeof(T) / kRepeat<T>;
 template <class T>
 constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 
+// One tile's columns of a B this large would be pieces of as many pages as it has rows. So many rows of it at a time
+// are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference).
+constexpr int64_t kStripBytes = 8 << 20, kStrip = 256;
 // Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
 // at a time leave B room. From five tiles on that pays (64x1024x1024: 2.5 %).
 constexpr int64_t kSameSet = 4096, kRoomy = 11, kRoomyTiles = 5;
@@ -50,10 +54,14 @@ RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   return g.m == 1 ? kWideVectors : 4;
 }
 
+template <class T>
+RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
+  return g.k * g.n * static_cast<int64_t>(sizeof(T));
+}
 // Whether B stays in the second level.
 template <class T>
 RANVIER_INLINE bool near(const MatmulArgs& g) {
-  return g.k * g.n * static_cast<int64_t>(sizeof(T)) <= 512 << 10;
+  return bytes_of_b<T>(g) <= 512 << 10;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.
@@ -63,6 +71,7 @@ struct Blocks {
   int vectors;                    // of a panel
   bool large;                     // groups of many tiles; else of one
   bool copies;                    // a group's rows of A
+  bool strips;                    // B is read along its rows, kStrip at a time
   bool by_rows;                   // the order of the chunks: all of a group's panels, or all of a panel's groups
 };
 template <class T>
@@ -80,9 +89,10 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   const int64_t longest = b.large && !g.packed && !g.transposed && !g.update ? kOwnDepth : kDepth;
   b.depth = g.k <= longest ? g.k : chunks_of(chunks_of(g.k, chunks_of(g.k, longest)), kLanes<T>) * kLanes<T>;
   if (b.large) {
-    // Of a B that stays in the second level a group takes so few tiles that bands, the optimizer's steps, are whole
-    // rows.
-    const int64_t fit = b.depth > 0 ? clip(kBlock<T> / b.depth, 1, kBlockTiles<T>) : 1;
+    // Of short runs a group takes few tiles: C is the larger part, and they write it nearly along its rows (kernel
+    // gradient of 16x4096x1024: a third faster). So it does of a B that stays in the second level, that bands, the
+    // optimizer's steps, be whole rows.
+    const int64_t fit = b.depth > 0 ? clip(kBlock<T> / b.depth, 1, clip(b.depth / 8, 1, kBlockTiles<T>)) : 1;
     const int64_t most = g.update && near<T>(g) ? clip(kBand / b.panels, 1, fit) : fit;
     if (b.tiles > most) {  // even work for two threads or four
       b.tiles = chunks_of(b.tiles, 4) * 4;
@@ -92,10 +102,12 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
       b.groups = 1;
     }
   }
+  b.strips = b.tiles == 1 && b.panels > 1 && !g.packed && !g.transposed && !g.update && bytes_of_b<T>(g) >= kStripBytes;
+  if (b.strips && b.depth > kStrip) b.depth = kStrip;
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
   // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
   // pass. So does a transposed B, whose panels are turned as they are needed.
-  b.by_rows = b.large || (!g.update && !g.transposed && g.m >= g.n);
+  b.by_rows = b.large || b.strips || (!g.update && !g.transposed && g.m >= g.n);
   return b;
 }
 
@@ -189,19 +201,11 @@ void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, boo
   }
 }
 
-// sum (+)= the rows of a panel of B
-template <class T>
-void sum_rows(T* sum, const T* b, int64_t b_row, int64_t columns, int64_t depth, bool go_on) {
-  for_lanes<T>(0, columns, [=](int64_t c, int64_t k) __attribute__((always_inline)) {
-    Vec<T> total = go_on ? load_lanes(sum + c, k) : Vec<T>{};
-    for (int64_t p = 0; p < depth; ++p) total += load_lanes(b + p * b_row + c, k);
-    store_lanes(sum + c, total, k);
-  });
-}
-
 // Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
+  if (few_steps(g)) return product_of_few_steps<T>(g, begin, end);
+  if (few_rows(g)) return product_of_few_rows<T>(g, begin, end);
   const Blocks blocks = blocks_of<T>(g);
   const int64_t width = blocks.vectors * kLanes<T>;
   const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
@@ -241,7 +245,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
     }
     const int64_t tiles = tile_1 - tile_0;
     const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && far;
-    const int64_t run = blocks.large || keep_panel || g.transposed ? blocks.depth : g.k;  // others run over k at once
+    const int64_t run =
+        blocks.large || blocks.strips || keep_panel || g.transposed ? blocks.depth : g.k;  // others run over k at once
     T* const c_0 = static_cast<T*>(g.c) + batch * g.c_batch;
     const T* const b_0 = static_cast<const T*>(g.b) + batch * g.b_batch;
 
@@ -379,6 +384,8 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
+  if (few_steps(g)) return g.batches * chunks_of(g.m, kOuterRows);
+  if (few_rows(g)) return g.batches * chunks_of(g.n, kDotColumns);
   const Blocks blocks = blocks_of<T>(g);
   return g.batches * blocks.groups * blocks.panels;
 }

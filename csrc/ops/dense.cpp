@@ -21,7 +21,7 @@ void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& oth
   const int wide = dtype == DType::f64;
   constexpr int64_t kFar = 256, kFew = 140, kMany = 600;  // columns; rows
   Tensor packed;
-  if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany) {
+  if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany && args.k > kFewSteps) {
     packed = scratch(dtype, {k.packed_size[wide](args.n, args.k)});
     run(k.pack, dtype, PackArgs{packed.data, args.b, args.n, args.k, args.transposed}, chunks_of(args.n, k.panel[wide]),
         static_cast<double>(args.n * args.k) * 0.15, {writes(packed), reads(b)});
@@ -209,12 +209,10 @@ void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
   matmul(dx, dz, o.w, Tensor(), args);
 }
 
-// Whether one call for all gradients is faster than a call for each. One row reads w once for either, and a product
-// would turn all of w over for it: 256x256, 12.7 and 6.7 us.
+// Whether one call for all gradients is faster than a call for each.
 bool is_small(const Operands& o, Activation f) {
-  constexpr int64_t kProducts = 4096, kOfOneRow = 1 << 16;
-  return o.rows * o.inputs * o.outputs <= (o.rows == 1 ? kOfOneRow : kProducts) && !needs_input(f) &&
-         f != Activation::softmax;
+  constexpr int64_t kProducts = 4096;
+  return o.rows * o.inputs * o.outputs <= kProducts && !needs_input(f) && f != Activation::softmax;
 }
 
 void small_backward(const Tensor& dx, const GradientSlot& dw, const GradientSlot& db, const Operands& o,

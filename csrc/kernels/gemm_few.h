@@ -1,0 +1,232 @@
+// Products of a large matrix with a few rows or a few steps, as training by one or several examples has them: as fast
+// as the large matrix is read or written, which is along its rows. Tiles (gemm_tile.h) would take pieces of many rows.
+//
+//   few steps  C (m, n) = A B,   k small: a kernel's gradient is written once, several rows at a time
+//   few rows   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once
+#pragma once
+
+#include "kernels/activate.h"
+#include "kernels/dense.h"
+#include "kernels/update.h"
+
+namespace ranvier::RANVIER_TIER {
+namespace {
+
+// Up to which m dots are faster, and with how many steps they are long (measured on Zen 5). Tiles read B^T turned over,
+// which costs less the narrower a vector is.
+constexpr bool kNarrow = kVectorBytes == 16;
+constexpr int64_t kFewRows = 4, kFewShort = kNarrow ? 1 : 2, kLongDot = kNarrow ? 256 : 32;
+
+RANVIER_INLINE bool few_steps(const MatmulArgs& g) {
+  return g.k <= kFewSteps && !g.packed && !g.transposed && !g.bias && !g.source && !g.through &&
+         g.activation == Activation::linear && g.m > 1;
+}
+RANVIER_INLINE bool few_rows(const MatmulArgs& g) {
+  return g.transposed && g.m <= (g.k < kLongDot ? kFewShort : kFewRows) && g.a_column == 1 && !g.bias && !g.source &&
+         !g.update && !g.row_sum && g.activation == Activation::linear;
+}
+
+// --- few steps -------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kOuterRows = 4;  // of C at a time, which share what is read of B
+
+// `rows` rows of C, some vectors of each: sum over p of a[i, p] b[p, :], each element one chain over p in order.
+template <class T, int rows, int vectors>
+RANVIER_INLINE void outer(T* c, int64_t c_row, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row,
+                          int64_t lanes, int64_t k, bool go_on) {
+  constexpr int kL = kLanes<T>;
+  Vec<T> sum[rows][vectors];
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) sum[i][v] = go_on ? load_lanes(c + i * c_row + v * kL, lanes) : Vec<T>{};
+  }
+  for (int64_t p = 0; p < k; ++p) {
+    Vec<T> bv[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) bv[v] = load_lanes(b + p * b_row + v * kL, lanes);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) {
+      const Vec<T> av = splat<T>(a[i * a_row + p * a_column]);
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) store_lanes(c + i * c_row + v * kL, sum[i][v], lanes);
+  }
+}
+template <class T, int rows>
+RANVIER_INLINE void outer(T* c, int64_t c_row, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row,
+                          int64_t columns, int64_t k, bool go_on) {
+  constexpr int kL = kLanes<T>;
+  int64_t j = 0;
+  for (; j + 2 * kL <= columns; j += 2 * kL) {
+    outer<T, rows, 2>(c + j, c_row, a, a_row, a_column, b + j, b_row, kL, k, go_on);
+  }
+  for_lanes<T>(j, columns, [=](int64_t at, int64_t lanes) __attribute__((always_inline)) {
+    outer<T, rows, 1>(c + at, c_row, a, a_row, a_column, b + at, b_row, lanes, k, go_on);
+  });
+}
+template <class T>
+void outer(int64_t rows, T* c, int64_t c_row, const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row,
+           int64_t columns, int64_t k, bool go_on) {
+  switch (rows) {
+    case 1:
+      return outer<T, 1>(c, c_row, a, a_row, a_column, b, b_row, columns, k, go_on);
+    case 2:
+      return outer<T, 2>(c, c_row, a, a_row, a_column, b, b_row, columns, k, go_on);
+    case 3:
+      return outer<T, 3>(c, c_row, a, a_row, a_column, b, b_row, columns, k, go_on);
+    default:
+      return outer<T, 4>(c, c_row, a, a_row, a_column, b, b_row, columns, k, go_on);
+  }
+}
+
+// to (+)= the sum of `rows` rows
+template <class T>
+void sum_rows(T* to, const T* rows, int64_t row, int64_t columns, int64_t count, bool go_on) {
+  for_lanes<T>(0, columns, [=](int64_t j, int64_t lanes) __attribute__((always_inline)) {
+    Vec<T> total = go_on ? load_lanes(to + j, lanes) : Vec<T>{};
+    for (int64_t p = 0; p < count; ++p) total += load_lanes(rows + p * row + j, lanes);
+    store_lanes(to + j, total, lanes);
+  });
+}
+
+// Chunks: kOuterRows rows of C. A gradient that its optimizer uses up at once never gets to memory.
+template <class T>
+void product_of_few_steps(const MatmulArgs& g, int64_t begin, int64_t end) {
+  constexpr int64_t kSegment = 512;  // columns of a gradient between two steps of the optimizer
+  alignas(64) T gradient[kOuterRows * kSegment];
+  const bool keep = !g.update || g.accumulate;
+  const int64_t groups = chunks_of(g.m, kOuterRows);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t batch = g.batches == 1 ? 0 : chunk / groups, row = (chunk - batch * groups) * kOuterRows;
+    const int64_t rows = g.m - row < kOuterRows ? g.m - row : kOuterRows;
+    T* c = static_cast<T*>(g.c) + batch * g.c_batch + row * g.n;
+    const T* a = static_cast<const T*>(g.a) + batch * g.a_batch + row * g.a_row;
+    const T* b = static_cast<const T*>(g.b) + batch * g.b_batch;
+    if (g.row_sum && row == 0) sum_rows(static_cast<T*>(g.row_sum), b, g.n, g.n, g.k, g.add_row_sum);
+    if (!g.update) {
+      outer(rows, c, g.n, a, g.a_row, g.a_column, b, g.n, g.n, g.k, g.accumulate);
+      continue;
+    }
+    for (int64_t j = 0; j < g.n; j += kSegment) {
+      const int64_t columns = g.n - j < kSegment ? g.n - j : kSegment;
+      T* to = keep ? c + j : gradient;
+      const int64_t to_row = keep ? g.n : kSegment;
+      outer(rows, to, to_row, a, g.a_row, g.a_column, b + j, g.n, columns, g.k, g.accumulate);
+      update<T>(*g.update, {to, row * g.n + j, rows, columns, g.n, to_row});
+    }
+  }
+}
+
+// --- few rows --------------------------------------------------------------------------------------------------------
+
+// Dots of x (n) with `rows` rows, in vectors that are still to be summed over their lanes. The order is that of fold.
+template <class T, int rows>
+RANVIER_INLINE void dot_lanes(Vec<T>* to, const T* x, const T* b, int64_t b_row, int64_t n) {
+  constexpr int kParts = 64 / kVectorBytes, kL = kLanes<T>, kWide = kParts * kL;
+  Vec<T> part[kParts][rows] = {};
+  constexpr int kFours = (rows + 3) / 4;
+  const T* four[kFours];  // rows have addresses of a register and two strides, as in a tile
+#pragma GCC unroll 4
+  for (int j = 0; j < kFours; ++j) four[j] = elsewhere(b + 4 * j * b_row);
+  int64_t i = 0;
+  for (; i + kWide <= n; i += kWide) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kParts; ++p) {
+      const Vec<T> xv = load(x + i + p * kL);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+        part[p][r] = fma(xv, load(four[r / 4] + r % 4 * b_row + i + p * kL), part[p][r]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < kParts; ++p, i += kL) {
+    if (i >= n) break;
+    const int64_t lanes = n - i < kL ? n - i : kL;
+    const Vec<T> xv = load_lanes(x + i, lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) part[p][r] = fma(xv, load_lanes(b + r * b_row + i, lanes), part[p][r]);
+  }
+#pragma GCC unroll 4
+  for (int width = kParts / 2; width > 0; width /= 2) {
+#pragma GCC unroll 4
+    for (int p = 0; p < width; ++p) {
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) part[p][r] += part[p + width][r];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) to[r] = part[0][r];
+}
+
+// Dots of x with as many rows as a vector has lanes.
+template <class T>
+RANVIER_INLINE Vec<T> dots(const T* x, const T* b, int64_t b_row, int64_t n) {
+  constexpr int kL = kLanes<T>, kSums = 8 * kVectorBytes / 64;  // 8 chains cover the latency
+  constexpr int kRowsAtOnce = kSums < kL ? (kSums > 2 ? kSums : 2) : kL;
+  Vec<T> v[kL];
+#pragma GCC unroll 8
+  for (int r = 0; r < kL; r += kRowsAtOnce) dot_lanes<T, kRowsAtOnce>(v + r, x, b + r * b_row, b_row, n);
+#pragma GCC unroll 4
+  for (int step = kL / 2; step > 0; step /= 2) {  // lanes `step` apart are added; row r ends in lane r
+#pragma GCC unroll 8
+    for (int r = 0; r < step; ++r) {
+      const Vec<T> low = v[r], high = v[r + step];
+      v[r] = exchange<T>(low, high, step, false) + exchange<T>(low, high, step, true);
+    }
+  }
+  return v[0];
+}
+template <class T>
+RANVIER_INLINE T dot(const T* x, const T* b, int64_t n) {
+  constexpr int kL = kLanes<T>;
+  Vec<T> v;
+  dot_lanes<T, 1>(&v, x, b, 0, n);
+  if constexpr (kL > 8) v += rotate<T, 8>(v);
+  if constexpr (kL > 4) v += rotate<T, 4>(v);
+  if constexpr (kL > 2) v += rotate<T, 2>(v);
+  return (v + rotate<T, 1>(v))[0];
+}
+
+// c[0..columns) = the dots of x with so many rows of B
+template <class T>
+void dots(T* c, const T* x, const T* b, int64_t b_row, int64_t columns, int64_t n, bool go_on) {
+  int64_t j = 0;
+  for (; j + kLanes<T> <= columns; j += kLanes<T>) {
+    const Vec<T> y = dots<T>(x, b + j * b_row, b_row, n);
+    store(c + j, go_on ? load(c + j) + y : y);
+  }
+  for (; j < columns; ++j) {
+    const T y = dot<T>(x, b + j * b_row, n);
+    c[j] = go_on ? c[j] + y : y;
+  }
+}
+
+constexpr int64_t kDotColumns = 16;  // of C, rows of B, in a chunk
+
+template <class T>
+void product_of_few_rows(const MatmulArgs& g, int64_t begin, int64_t end) {
+  const int64_t groups = chunks_of(g.n, kDotColumns);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t batch = g.batches == 1 ? 0 : chunk / groups, column = (chunk - batch * groups) * kDotColumns;
+    const int64_t columns = g.n - column < kDotColumns ? g.n - column : kDotColumns;
+    const T* b = static_cast<const T*>(g.b) + batch * g.b_batch + column * g.k;
+    for (int64_t i = 0; i < g.m; ++i) {
+      T* c = static_cast<T*>(g.c) + batch * g.c_batch + i * g.n + column;
+      dots(c, static_cast<const T*>(g.a) + batch * g.a_batch + i * g.a_row, b, g.k, columns, g.k, g.accumulate);
+      if (g.through) {
+        backward_row<T>(g.through_activation, c, c, static_cast<const T*>(g.through) + i * g.n + column, columns,
+                        g.through_alpha);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ranvier::RANVIER_TIER
