@@ -130,15 +130,23 @@ RANVIER_INLINE void store_n(double* p, Vec<double> v, int64_t n) {
   _mm256_maskstore_pd(p, first(0.0, n), (__m256d)v);
 }
 #else
-template <class T>
-RANVIER_INLINE Vec<T> load_n(const T* p, int64_t n) {
-  Vec<T> v = {};
-  for (int64_t i = 0; i < n; ++i) v[i] = p[i];
-  return v;
+// Lane by lane, with lanes that the compiler knows: others go through memory.
+RANVIER_INLINE Vec<float> load_n(const float* p, int64_t n) {
+  if (n >= 4) return load(p);
+  if (n == 3) return Vec<float>{p[0], p[1], p[2], 0};
+  if (n == 2) return Vec<float>{p[0], p[1], 0, 0};
+  return n == 1 ? Vec<float>{p[0], 0, 0, 0} : Vec<float>{};
+}
+RANVIER_INLINE Vec<double> load_n(const double* p, int64_t n) {
+  if (n >= 2) return load(p);
+  return n == 1 ? Vec<double>{p[0], 0} : Vec<double>{};
 }
 template <class T>
 RANVIER_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+#pragma GCC unroll 4
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < n) p[i] = v[i];
+  }
 }
 #endif
 
