@@ -52,7 +52,8 @@ def test_shapes(shape, bias, activation, dtype):
 @pytest.mark.parametrize(
     "shape",
     [(300, 2053, 400), (300, 4200, 400), (4090, 350, 400), (300, 1303, 400)]
-    + [(700, 1024, 300), (701, 1000, 300), (70, 1024, 50)],  # rows of x in one cache set, or not
+    + [(700, 1024, 300), (701, 1000, 300), (70, 1024, 50)]  # rows of x in one cache set, or not
+    + [(rows, 31, 20001) for rows in (1, 2, 4, 7)],  # tiles of eight vectors, of four, of three
     ids=str,
 )
 def test_long_sums_go_in_runs(shape, dtype):

@@ -49,11 +49,6 @@ RANVIER_INLINE bool same_set(int64_t step) {
 // from memory, and tile by tile they would be pieces of 128 bytes (a step of 6 layers of 2048: 38 ms instead of 29).
 constexpr int64_t kBand = 64;
 
-RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
-  if (g.packed || g.transposed || g.m > 3) return 2;
-  return g.m == 1 ? kWideVectors : 4;
-}
-
 template <class T>
 RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
   return g.k * g.n * static_cast<int64_t>(sizeof(T));
@@ -62,6 +57,15 @@ RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
 template <class T>
 RANVIER_INLINE bool near(const MatmulArgs& g) {
   return bytes_of_b<T>(g) <= 512 << 10;
+}
+
+// Of a tile: few rows take more than two. A B from afar is for all threads; three vectors pay for no other.
+template <class T>
+RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
+  if (g.packed || g.transposed) return 2;
+  const int wide = g.m == 1 ? kWideVectors : g.m <= kRowsOf4 ? 4 : g.m <= kRowsOf3 ? 3 : 2;
+  if (near<T>(g)) return wide == 3 ? 2 : wide;
+  return g.n >= 2 * wide * kLanes<T> ? wide : 2;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.
@@ -77,7 +81,7 @@ struct Blocks {
 template <class T>
 RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   Blocks b;
-  b.vectors = vectors_of(g);
+  b.vectors = vectors_of<T>(g);
   b.tiles = chunks_of(g.m, kRows);
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
   b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay

@@ -26,8 +26,9 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
 constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
-// Few rows of A make short chains of sums: more vectors keep the ports busy.
-constexpr int kWideVectors = 8;
+// Few rows of A make few chains of sums: more vectors keep the ports busy, and read more of each row of B.
+constexpr int kWideVectors = 8;                                            // of one row
+constexpr int kRowsOf4 = kRows > 6 ? 4 : 3, kRowsOf3 = kRows > 6 ? 8 : 3;  // up to which 4 vectors fit, and 3
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -242,8 +243,8 @@ void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
   if (vectors == 2) return tile_of_rows<T, 2, kRows, Copies::nothing, false, repeated>(rows, t, padded);
   if (rows == 1) return tile_of_vectors<T, 1, kWideVectors, repeated>(vectors, t, padded);
   if (vectors == 1) return tile_of_rows<T, 1, kRows, Copies::nothing, false, repeated>(rows, t, padded);
-  if (rows == 2) return tile_of_vectors<T, 2, 4, repeated>(vectors, t, padded);
-  tile_of_vectors<T, 3, 4, repeated>(vectors, t, padded);
+  if (vectors == 4) return tile_of_rows<T, 4, kRowsOf4, Copies::nothing, false, repeated>(rows, t, padded);
+  tile_of_rows<T, 3, kRowsOf3, Copies::nothing, false, repeated>(rows, t, padded);
 }
 // As above, and keeps a copy of B's panel, or of rows of the next.
 template <class T, Copies copies, bool repeated>
