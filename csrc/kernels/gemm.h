@@ -205,185 +205,249 @@ void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, boo
   }
 }
 
-// Rows are shared out evenly, so that 32 rows are three tiles of 11, 11 and 10 and not two full ones and a thin one.
+// A product, or some of its chunks, as one thread does it. Rows are shared out evenly, so that 32 rows are three tiles
+// of 11, 11 and 10 and not two full ones and a thin one.
+template <class T>
+class Matmul {
+ public:
+  explicit Matmul(const MatmulArgs& g)
+      : g_(g),
+        blocks_(blocks_of<T>(g)),
+        width_(blocks_.vectors * kLanes<T>),
+        bands_(g.update && blocks_.large),
+        consumes_(g.update && !g.accumulate && blocks_.vectors == 2 && g.k <= kDepth),
+        far_(g.n >= 256 || !near<T>(g)),
+        a_row_(g.source ? g.source->row_bytes / static_cast<int64_t>(sizeof(T)) : g.a_row),
+        a_(g.source ? reinterpret_cast<const T*>(g.source->data) + g.feed->cursor * a_row_
+                    : static_cast<const T*>(g.a)) {}
+
+  void run(int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end;) {
+      const Part part = part_at(chunk, end);
+      chunk += part.chunks;
+      int64_t p0 = 0;
+      do {  // an empty k still writes the bias
+        const int64_t depth = g_.k - p0 < part.depth ? g_.k - p0 : part.depth;
+        panels(part, {p0, depth, p0 + depth >= g_.k});
+        p0 += depth;
+      } while (p0 < g_.k);
+    }
+  }
+
+ private:
+  // Chunks of one product that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
+  struct Part {
+    int64_t chunks;
+    int64_t slow;  // the group, or the panel
+    int64_t tile_0, tile_1, panel_0, panel_1;
+    int64_t depth;  // of a run of k, at most
+    bool copies;    // B's panels: the first tile its own, the others the next
+    bool more;      // chunks of the same product follow
+    T* c;
+    const T* a;
+    const T* b;
+    int64_t tiles() const { return tile_1 - tile_0; }
+  };
+  struct Run {
+    int64_t p0, depth;
+    bool last;
+  };
+  // The panel that comes next, and how many rows of it each tile copies; null: none, or none that is copied.
+  struct Next {
+    const T* b = nullptr;
+    int64_t depth = 0, share = 0;
+  };
+
+  int64_t row_of(int64_t tile) const {  // a division costs as much as a small tile
+    return blocks_.tiles == 1 ? g_.m * tile : g_.m * tile / blocks_.tiles;
+  }
+  int64_t columns_of(int64_t panel) const {
+    const int64_t left = g_.n - panel * width_;
+    return left < width_ ? left : width_;
+  }
+
+  // The first of chunks [chunk, end) that belong together.
+  Part part_at(int64_t chunk, int64_t end) const {
+    const int64_t inner = blocks_.by_rows ? blocks_.panels : blocks_.groups;
+    const int64_t product = blocks_.groups * blocks_.panels;
+    const int64_t batch = g_.batches == 1 ? 0 : chunk / product, place = chunk - batch * product;
+    Part part;
+    part.slow = place / inner;
+    const int64_t fast_0 = place - part.slow * inner;
+    const int64_t fast_1 = fast_0 + (end - chunk) < inner ? fast_0 + (end - chunk) : inner;
+    part.chunks = fast_1 - fast_0;
+    if (blocks_.by_rows) {
+      part.tile_0 = blocks_.tiles * part.slow / blocks_.groups;
+      part.tile_1 = blocks_.tiles * (part.slow + 1) / blocks_.groups;
+      part.panel_0 = fast_0;
+      part.panel_1 = fast_1;
+    } else {
+      part.tile_0 = fast_0;
+      part.tile_1 = fast_1;
+      part.panel_0 = part.slow;
+      part.panel_1 = part.slow + 1;
+    }
+    part.copies = !g_.packed && !g_.transposed && blocks_.vectors == 2 && part.tiles() > 1 && far_;
+    const bool in_runs = blocks_.large || blocks_.strips || part.copies || g_.transposed;
+    part.depth = in_runs ? blocks_.depth : g_.k;
+    const int64_t next = chunk + part.chunks;
+    part.more = next < end && next % product != 0;
+    part.c = static_cast<T*>(g_.c) + batch * g_.c_batch;
+    part.a = a_ + batch * g_.a_batch;
+    part.b = static_cast<const T*>(g_.b) + batch * g_.b_batch;
+    return part;
+  }
+
+  // A run of k through all panels of a part, and the optimizer's steps that go by bands.
+  void panels(const Part& part, const Run& run) {
+    if (blocks_.copies) {
+      int64_t first[kBlockTiles<T> + 1];
+      for (int64_t i = 0; i <= part.tiles(); ++i) first[i] = row_of(part.tile_0 + i);
+      copy_rows(copy_, part.a + run.p0 * g_.a_column, a_row_, g_.a_column, first, part.tiles(), run.depth);
+    }
+    const int64_t band = bands_ ? kBand / part.tiles() : 1;  // panels
+    const int64_t g_row = consumes_ ? band * kPanel<T> : g_.n;
+    int64_t of_band = 0;
+    for (int64_t panel = part.panel_0; panel < part.panel_1; ++panel) {
+      tiles(part, run, panel, g_row, gradient_ + of_band * width_);
+      if (bands_ && run.last && (++of_band == band || panel == part.panel_1 - 1)) {
+        const int64_t row = row_of(part.tile_0), rows = row_of(part.tile_1) - row;
+        const int64_t column = (panel + 1 - of_band) * width_, end = panel * width_ + columns_of(panel);
+        const int64_t first = row * g_.n + column;
+        update<T>(*g_.update, {consumes_ ? gradient_ : part.c + first, first, rows, end - column, g_.n, g_row});
+        of_band = 0;
+      }
+    }
+  }
+
+  // The tiles of a panel: of C, whose rows are c_row apart, or of a gradient that gets no further than its step.
+  void tiles(const Part& part, const Run& run, int64_t panel, int64_t c_row, T* gradient) {
+    const int64_t column = panel * width_, columns = columns_of(panel), vectors = chunks_of(columns, kLanes<T>);
+    const int64_t a_step = blocks_.copies ? copy_.a_row : a_row_;
+    bool padded = g_.packed || g_.transposed;
+    Tile<T> t;
+    t.c_row = c_row;
+    t.a_row = a_step;
+    t.a_column = blocks_.copies ? copy_.a_column : g_.a_column;
+    t.b = part.b + (g_.packed ? column * g_.k + run.p0 * width_ : run.p0 * g_.n + column);
+    t.b_row = padded ? width_ : g_.n;
+    t.bias = g_.bias ? static_cast<const T*>(g_.bias) + column : nullptr;
+    t.depth = run.depth;
+    t.lanes = columns - (vectors - 1) * kLanes<T>;
+    t.go_on = run.p0 > 0 || g_.accumulate;
+    t.relu = run.last && g_.activation == Activation::relu;
+    const bool another = panel + 1 < part.panel_1;
+    const T* ahead = g_.packed && blocks_.large && another ? t.b + width_ * g_.k : nullptr;
+    if (g_.transposed) {
+      pack_panel(panels_[0], part.b + column * g_.k + run.p0, g_.k, columns, run.depth, true);
+      t.b = panels_[0];
+    }
+    const bool has_copy = part.copies && copied_.b == t.b && copied_.depth == run.depth;
+    if (has_copy) {
+      reading_ = 1 - reading_;
+      t.b = panels_[reading_];
+      t.b_row = width_;
+      padded = true;
+    }
+    const int64_t helper_0 = has_copy ? part.tile_0 : part.tile_0 + 1;  // the first tile that copies of the next
+    copied_ = vectors == 2 ? next(part, run, panel, part.tile_1 - helper_0) : Next();
+    if (g_.row_sum && part.tile_0 == 0) {
+      sum_rows(static_cast<T*>(g_.row_sum) + column, t.b, t.b_row, columns, run.depth, run.p0 > 0 || g_.add_row_sum);
+    }
+    // The next panel's columns of C, if they are lines of their own.
+    const bool asks = blocks_.large && kPanel<T> * sizeof(T) >= 64 && another;
+    const T* c_after = asks ? part.c + row_of(part.tile_0) * g_.n + column + width_ : nullptr;
+
+    for (int64_t i = part.tile_0; i < part.tile_1; ++i) {
+      const int64_t row = row_of(i), rows = row_of(i + 1) - row;
+      T* const c = part.c + row * g_.n + column;
+      t.c = !consumes_ ? c : bands_ ? gradient + (row - row_of(part.tile_0)) * c_row : gradient;
+      t.a = blocks_.copies ? copy_.data + (i - part.tile_0) * copy_.tile : part.a + run.p0 * g_.a_column + row * a_row_;
+      const bool first = panel == part.panel_0, final = i + 1 == part.tile_1;
+      if (blocks_.large && !blocks_.copies && first && !final) t.a_next = t.a + rows * a_row_;
+      if (blocks_.large && !consumes_) t.c_next = final ? c_after : c + rows * g_.n;
+      if (ahead) {  // each tile asks for its share of the panel
+        t.ahead = ahead + (i - part.tile_0) * (width_ * run.depth / part.tiles());
+        t.ahead_step = chunks_of(width_, part.tiles());
+      }
+      if (g_.source && first) {  // the next rows, on their way from memory
+        t.ahead = t.a + rows * a_row_;
+        t.ahead_step = rows * a_row_ / run.depth;
+      }
+      if (part.copies && !has_copy && i == part.tile_0 && vectors == 2) {
+        t.kept = panels_[reading_];
+        blocks_.large ? tile_that_copies<T, Copies::panel, (kRepeat<T> > 1)>(rows, t, false)
+                      : tile_that_copies<T, Copies::panel, false>(rows, t, false);
+        t.b = panels_[reading_];
+        t.b_row = width_;
+        padded = true;
+      } else if (copied_.b) {
+        const int64_t from = (i - helper_0) * copied_.share;
+        t.next = copied_.b + from * g_.n;
+        t.next_row = g_.n;
+        t.next_rows = clip(copied_.depth - from, 0, copied_.share);
+        t.next_steps = run.depth / copied_.share;
+        t.kept = panels_[1 - reading_] + from * width_;
+        tile_that_copies<T, Copies::next, false>(rows, t, true);
+      } else {
+        blocks_.large ? tile_at<T, (kRepeat<T> > 1)>(rows, vectors, t, padded) : tile_at<T>(rows, vectors, t, padded);
+      }
+      if (run.last) finish(t, row, rows, column, columns);
+    }
+  }
+
+  // The panel after this one, if it is a whole one and `helpers` tiles can copy it meanwhile.
+  Next next(const Part& part, const Run& run, int64_t panel, int64_t helpers) const {
+    if (!part.copies || kRepeat<T> > 1 || run.depth == 0 || helpers <= 0) return {};
+    const bool another = panel + 1 < part.panel_1;
+    if (!another && run.last && !part.more) return {};
+    int64_t p0 = run.p0, after = panel + 1;
+    if (!another) {
+      p0 = run.last ? 0 : run.p0 + run.depth;
+      after = !run.last ? part.panel_0 : blocks_.by_rows ? 0 : part.slow + 1;
+    }
+    const int64_t depth = g_.k - p0 < part.depth ? g_.k - p0 : part.depth, share = chunks_of(depth, helpers);
+    if ((after + 1) * width_ > g_.n || kNextSteps * share > run.depth) return {};
+    return {part.b + p0 * g_.n + after * width_, depth, share};
+  }
+
+  // What becomes of a tile of C that is complete.
+  void finish(const Tile<T>& t, int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+    const int64_t at = row * g_.n + column;
+    if (g_.update && !bands_) update<T>(*g_.update, {t.c, at, rows, columns, g_.n, t.c_row});
+    if (g_.activation > Activation::relu) {
+      for (int64_t r = 0; r < rows; ++r) {
+        apply_row<T>(g_.activation, t.c + r * g_.n, t.c + r * g_.n, columns, g_.alpha);
+      }
+    }
+    if (g_.through) {
+      const T* y = static_cast<const T*>(g_.through) + at;
+      for (int64_t r = 0; r < rows; ++r) {
+        backward_row<T>(g_.through_activation, t.c + r * g_.n, t.c + r * g_.n, y + r * g_.n, columns, g_.through_alpha);
+      }
+    }
+  }
+
+  const MatmulArgs& g_;
+  const Blocks blocks_;
+  const int64_t width_;  // of a panel
+  const bool bands_;     // a large gradient is used up by bands of tiles
+  const bool consumes_;  // a gradient that is complete with its tile, or band, is used up there and then
+  const bool far_;       // B's rows lie too far apart to be read again and again, or are too many for the second level
+  const int64_t a_row_;
+  const T* const a_;
+  int64_t reading_ = 0;  // which of panels_: the other is filled meanwhile
+  Next copied_;          // of what it is a copy
+  alignas(64) T panels_[2][kDepth * kPanel<T>];
+  Copy<T> copy_;
+  alignas(64) T gradient_[kBand * kRows * kPanel<T>];
+};
+
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   if (few_steps(g)) return product_of_few_steps<T>(g, begin, end);
   if (few_rows(g)) return product_of_few_rows<T>(g, begin, end);
-  const Blocks blocks = blocks_of<T>(g);
-  const int64_t width = blocks.vectors * kLanes<T>;
-  const auto row_of = [&](int64_t tile) __attribute__((always_inline)) {
-    return blocks.tiles == 1 ? g.m * tile : g.m * tile / blocks.tiles;  // a division costs as much as a small tile
-  };
-  // A gradient that is complete with its tile is used up there and then, a large one when a band of tiles is.
-  const bool keep_gradient = !g.update || g.accumulate || blocks.vectors != 2 || g.k > kDepth;
-  // B's rows lie too far apart to be read again and again, or are too many for the second level.
-  const bool far = g.n >= 256 || !near<T>(g);
-  alignas(64) T gradient[kBand * kRows * kPanel<T>];
-  alignas(64) T panel_copies[2][kDepth * kPanel<T>];  // one is read while the other is filled
-  int64_t reading = 0;
-  const T* filled = nullptr;  // of what the other is a copy
-  int64_t filled_depth = 0;
-  Copy<T> copy;
-
-  const int64_t inner = blocks.by_rows ? blocks.panels : blocks.groups;
-  const int64_t product = blocks.groups * blocks.panels;
-  const T* a_0 = static_cast<const T*>(g.a);
-  int64_t a_row = g.a_row;
-  if (g.source) {
-    a_row = g.source->row_bytes / static_cast<int64_t>(sizeof(T));
-    a_0 = reinterpret_cast<const T*>(g.source->data) + g.feed->cursor * a_row;
-  }
-  for (int64_t chunk = begin; chunk < end;) {
-    // The chunks of one product that share a group, or a panel: tiles [tile_0, tile_1) of panels [panel_0, panel_1).
-    const int64_t batch = g.batches == 1 ? 0 : chunk / product, place = chunk - batch * product;
-    const int64_t slow = place / inner, fast_0 = place - slow * inner;
-    const int64_t fast_1 = fast_0 + (end - chunk) < inner ? fast_0 + (end - chunk) : inner;
-    chunk += fast_1 - fast_0;
-    int64_t tile_0 = fast_0, tile_1 = fast_1, panel_0 = slow, panel_1 = slow + 1;
-    if (blocks.by_rows) {
-      tile_0 = blocks.tiles * slow / blocks.groups;
-      tile_1 = blocks.tiles * (slow + 1) / blocks.groups;
-      panel_0 = fast_0;
-      panel_1 = fast_1;
-    }
-    const int64_t tiles = tile_1 - tile_0;
-    const bool keep_panel = !g.packed && !g.transposed && blocks.vectors == 2 && tiles > 1 && far;
-    const int64_t run =
-        blocks.large || blocks.strips || keep_panel || g.transposed ? blocks.depth : g.k;  // others run over k at once
-    T* const c_0 = static_cast<T*>(g.c) + batch * g.c_batch;
-    const T* const b_0 = static_cast<const T*>(g.b) + batch * g.b_batch;
-
-    int64_t p0 = 0;
-    do {  // an empty k still writes the bias
-      const int64_t depth = g.k - p0 < run ? g.k - p0 : run;
-      const bool last = p0 + depth >= g.k;
-      const T* a = a_0 + batch * g.a_batch + p0 * g.a_column;
-      if (blocks.copies) {
-        int64_t first[kBlockTiles<T> + 1];
-        for (int64_t i = 0; i <= tiles; ++i) first[i] = row_of(tile_0 + i);
-        copy_rows(copy, a, a_row, g.a_column, first, tiles, depth);
-      }
-      const bool bands = g.update && blocks.large;
-      const int64_t row_0 = bands ? row_of(tile_0) : 0, band = bands ? kBand / tiles : 1;  // panels
-      int64_t of_band = 0;
-      for (int64_t panel = panel_0; panel < panel_1; ++panel) {
-        const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
-        const int64_t vectors = chunks_of(columns, kLanes<T>);
-        bool padded = g.packed || g.transposed;
-        Tile<T> t;
-        t.c_row = keep_gradient ? g.n : band * kPanel<T>;
-        t.b = b_0 + (g.packed ? panel * width * g.k + p0 * width : p0 * g.n + column);
-        t.b_row = padded ? width : g.n;
-        t.bias = g.bias ? static_cast<const T*>(g.bias) + column : nullptr;
-        t.depth = depth;
-        t.lanes = columns - (vectors - 1) * kLanes<T>;
-        t.go_on = p0 > 0 || g.accumulate;
-        t.relu = last && g.activation == Activation::relu;
-        const T* ahead = g.packed && blocks.large && panel + 1 < panel_1 ? t.b + width * g.k : nullptr;
-        if (g.transposed) {
-          pack_panel(panel_copies[0], b_0 + column * g.k + p0, g.k, columns, depth, true);
-          t.b = panel_copies[0];
-        }
-        const bool have_copy = keep_panel && filled == t.b && filled_depth == depth;
-        if (have_copy) {
-          reading = 1 - reading;
-          t.b = panel_copies[reading];
-          t.b_row = width;
-          padded = true;
-        }
-        // The panel that comes next, if it is a whole one. The tiles that read a copy of this one share out its rows.
-        const int64_t helper_0 = have_copy ? tile_0 : tile_0 + 1;
-        const T* next_b = nullptr;
-        int64_t next_depth = 0, next_share = 0;
-        if (keep_panel && kRepeat<T> == 1 && vectors == 2 && depth > 0 && helper_0 < tile_1) {
-          int64_t next_p0 = p0, next = panel + 1;
-          if (next == panel_1 && !last) {
-            next_p0 = p0 + depth;
-            next = panel_0;
-          } else if (next == panel_1) {
-            next_p0 = 0;
-            next = blocks.by_rows ? 0 : slow + 1;
-          }
-          next_depth = g.k - next_p0 < run ? g.k - next_p0 : run;
-          next_share = chunks_of(next_depth, tile_1 - helper_0);
-          const bool more = panel + 1 < panel_1 || !last || (chunk < end && chunk % product != 0);
-          if (more && (next + 1) * width <= g.n && kNextSteps * next_share <= depth) {
-            next_b = b_0 + next_p0 * g.n + next * width;
-          }
-        }
-        if (g.row_sum && tile_0 == 0) {
-          sum_rows(static_cast<T*>(g.row_sum) + column, t.b, t.b_row, columns, depth, p0 > 0 || g.add_row_sum);
-        }
-        // The next panel's columns of C, if they are lines of their own.
-        const bool next = blocks.large && kPanel<T> * sizeof(T) >= 64 && panel + 1 < panel_1;
-        const T* next_panel = next ? c_0 + row_of(tile_0) * g.n + column + width : nullptr;
-        for (int64_t i = tile_0; i < tile_1; ++i) {
-          const int64_t row = row_of(i), rows = row_of(i + 1) - row;
-          T* const c = c_0 + row * g.n + column;
-          t.c = c;
-          if (!keep_gradient) {
-            t.c = gradient + (bands ? (row - row_0) * t.c_row + of_band * width : 0);
-          }
-          t.a = blocks.copies ? copy.data + (i - tile_0) * copy.tile : a + row * a_row;
-          t.a_row = blocks.copies ? copy.a_row : a_row;
-          t.a_column = blocks.copies ? copy.a_column : g.a_column;
-          if (blocks.large && !blocks.copies && panel == panel_0 && i + 1 < tile_1) t.a_next = t.a + rows * a_row;
-          if (blocks.large && keep_gradient) t.c_next = i + 1 < tile_1 ? c + rows * g.n : next_panel;
-          if (ahead) {  // each tile asks for its share of the panel
-            t.ahead = ahead + (i - tile_0) * (width * depth / tiles);
-            t.ahead_step = chunks_of(width, tiles);
-          }
-          if (g.source && panel == panel_0) {  // the next rows, on their way from memory
-            t.ahead = t.a + rows * a_row;
-            t.ahead_step = rows * a_row / depth;
-          }
-          if (keep_panel && !have_copy && i == tile_0 && vectors == 2) {
-            t.kept = panel_copies[reading];
-            blocks.large ? tile_that_copies<T, Copies::panel, (kRepeat<T> > 1)>(rows, t, false)
-                         : tile_that_copies<T, Copies::panel, false>(rows, t, false);
-            t.b = panel_copies[reading];
-            t.b_row = width;
-            padded = true;
-          } else if (next_b) {
-            const int64_t first = (i - helper_0) * next_share;
-            t.next = next_b + first * g.n;
-            t.next_row = g.n;
-            t.next_rows = clip(next_depth - first, 0, next_share);
-            t.next_steps = depth / next_share;
-            t.kept = panel_copies[1 - reading] + first * width;
-            tile_that_copies<T, Copies::next, false>(rows, t, true);
-          } else {
-            blocks.large ? tile_at<T, (kRepeat<T> > 1)>(rows, vectors, t, padded)
-                         : tile_at<T>(rows, vectors, t, padded);
-          }
-          if (last && g.update && !bands) update<T>(*g.update, {t.c, row * g.n + column, rows, columns, g.n, t.c_row});
-          if (last && g.activation > Activation::relu) {
-            for (int64_t r = 0; r < rows; ++r) {
-              apply_row<T>(g.activation, t.c + r * g.n, t.c + r * g.n, columns, g.alpha);
-            }
-          }
-          if (last && g.through) {
-            const T* y = static_cast<const T*>(g.through) + row * g.n + column;
-            for (int64_t r = 0; r < rows; ++r) {
-              backward_row<T>(g.through_activation, t.c + r * g.n, t.c + r * g.n, y + r * g.n, columns,
-                              g.through_alpha);
-            }
-          }
-        }
-        filled = next_b;
-        filled_depth = next_depth;
-        if (bands && last && (++of_band == band || panel == panel_1 - 1)) {
-          const int64_t first = column - (of_band - 1) * width;
-          of_band = 0;
-          const T* from = keep_gradient ? c_0 + row_0 * g.n + first : gradient;
-          update<T>(*g.update,
-                    {from, row_0 * g.n + first, row_of(tile_1) - row_0, column + columns - first, g.n, t.c_row});
-        }
-      }
-      p0 += depth;
-    } while (p0 < g.k);
-  }
+  Matmul<T>(g).run(begin, end);
 }
 
 template <class T>

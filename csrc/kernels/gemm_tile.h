@@ -65,9 +65,10 @@ struct Tile {
 // What a tile copies while it multiplies: nothing, the panel of B that it reads, or rows of the next one.
 enum class Copies { nothing, panel, next };
 
-// `padded`: B's rows may be read beyond `lanes`. `repeated`: A holds each element kRepeat times.
+// `padded`: B's rows may be read beyond `lanes`. `repeated`: A holds each element kRepeat times. Not inlined, lest its
+// loop share registers with what is around it (3 % of 64x1024x1024).
 template <class T, int rows, int vectors, Copies copies = Copies::nothing, bool many = false, bool repeated = false>
-void tile(const Tile<T>& t, bool padded) {
+__attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
   constexpr int kL = kLanes<T>;
   const int64_t a_row = repeated ? kRepeat<T> : t.a_row, a_column = repeated ? kRows * kRepeat<T> : t.a_column;
   const int64_t b_row = t.b_row, lanes = t.lanes;
