@@ -12,7 +12,8 @@
 // times as long (64x1024x1024: 83 to 89 % of the peak; kernel gradient of 2048x512x2048: 77 to 89 %).
 //
 // Every element of C is one chain of fused multiply-adds over p in order; a later run of k goes on from what C holds.
-// So neither tile, block, thread nor vector width changes a bit.
+// (Dots of few rows go in the order of fold, the same for all widths.) So neither tile, block, thread nor vector width
+// changes a bit.
 #pragma once
 
 #include "kernels/dense.h"
