@@ -144,6 +144,9 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
 #pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) {
         bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
+        // For two or three products the compiler would read it two or three times: of three rows, every load that the
+        // ports can do.
+        if constexpr (rows == 2 || rows == 3) bv[v] = in_register(bv[v]);
         if constexpr (copies == Copies::panel) {
           __builtin_prefetch(b + kAhead * b_row + v * kL + kL - 1);
           store(kept + p * vectors * kL + v * kL, bv[v]);
