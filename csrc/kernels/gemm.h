@@ -64,9 +64,13 @@ RANVIER_INLINE bool near(const MatmulArgs& g) {
 template <class T>
 RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   if (g.packed || g.transposed) return 2;
-  const int wide = g.m == 1 ? kWideVectors : g.m <= kRowsOf4 ? 4 : g.m <= kRowsOf3 ? 3 : 2;
-  if (near<T>(g)) return wide == 3 ? 2 : wide;
-  return g.n >= 2 * wide * kLanes<T> ? wide : 2;
+  const bool from_afar = !near<T>(g);
+  const auto fits = [&](int vectors, int rows) {
+    return g.m <= rows && (!from_afar || g.n >= 2 * vectors * kLanes<T>);
+  };
+  if (fits(kMostVectors, kRowsOf8)) return kMostVectors;
+  if (fits(4, kRowsOf4)) return 4;
+  return from_afar && fits(3, kRowsOf3) ? 3 : 2;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.

@@ -26,9 +26,10 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
 constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
-// Few rows of A make few chains of sums: more vectors keep the ports busy, and read more of each row of B.
-constexpr int kWideVectors = 8;                                            // of one row
-constexpr int kRowsOf4 = kRows > 6 ? 4 : 3, kRowsOf3 = kRows > 6 ? 8 : 3;  // up to which 4 vectors fit, and 3
+// Few rows of A make few chains of sums: more vectors keep the ports busy, and read more of each row of B. Up to how many
+// rows 8 of them fit the registers, and 4, and 3.
+constexpr int kMostVectors = 8;
+constexpr int kRowsOf8 = kRows > 6 ? 3 : 1, kRowsOf4 = kRows > 6 ? 4 : 3, kRowsOf3 = kRows > 6 ? 8 : 3;
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -140,36 +141,47 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
         }
       }
       __builtin_prefetch(ahead, 0, 2);
-      Vec<T> bv[vectors];
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) {
-        bv[v] = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
-        // For two or three products the compiler would read it two or three times: of three rows, every load that the
-        // ports can do.
-        if constexpr (rows == 2 || rows == 3) bv[v] = in_register(bv[v]);
+      const auto b_of = [&](int v) __attribute__((always_inline)) {
+        const Vec<T> bv = v + 1 < vectors ? load(b + v * kL) : last(b + v * kL);
         if constexpr (copies == Copies::panel) {
           __builtin_prefetch(b + kAhead * b_row + v * kL + kL - 1);
-          store(kept + p * vectors * kL + v * kL, bv[v]);
+          store(kept + p * vectors * kL + v * kL, bv);
         }
-      }
+        return bv;
+      };
+      if constexpr (rows <= 3 && !repeated) {  // B's vectors one by one, which the compiler would read for each product
+        Vec<T> av[rows];
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; ++i) av[i] = splat<T>(four[0][i * a_row]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+          const Vec<T> bv = rows > 1 ? in_register(b_of(v)) : b_of(v);
+#pragma GCC unroll 4
+          for (int i = 0; i < rows; ++i) sum[i][v] = fma(av[i], bv, sum[i][v]);
+        }
+      } else {
+        Vec<T> bv[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) bv[v] = b_of(v);
 #pragma GCC unroll 16
-      for (int i = 0; i < rows; ++i) {
-        if constexpr (repeated) {
-          Vec<T> av[vectors];
+        for (int i = 0; i < rows; ++i) {
+          if constexpr (repeated) {
+            Vec<T> av[vectors];
 #pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v) {
-            const bool share = i == 1 || i == 2;
-            const T* from = (v > 0 ? again : a) + i * a_row;
-            av[v] =
-                share && v > 0 ? av[0] : load(static_cast<const T*>(__builtin_assume_aligned(from, sizeof(Vec<T>))));
-            if (share) av[v] = in_register(av[v]);
+            for (int v = 0; v < vectors; ++v) {
+              const bool share = i == 1 || i == 2;
+              const T* from = (v > 0 ? again : a) + i * a_row;
+              av[v] =
+                  share && v > 0 ? av[0] : load(static_cast<const T*>(__builtin_assume_aligned(from, sizeof(Vec<T>))));
+              if (share) av[v] = in_register(av[v]);
+            }
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) sum[i][v] = add_in_place(sum[i][v], av[v] * bv[v]);
+          } else {
+            const Vec<T> av = splat<T>(four[i / 4][i % 4 * a_row]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
           }
-#pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v) sum[i][v] = add_in_place(sum[i][v], av[v] * bv[v]);
-        } else {
-          const Vec<T> av = splat<T>(four[i / 4][i % 4 * a_row]);
-#pragma GCC unroll 8
-          for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
         }
       }
 #pragma GCC unroll 4
@@ -235,20 +247,21 @@ RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) 
   }
   tile<T, rows, vectors, copies, many, repeated>(t, padded);
 }
-template <class T, int rows, int vectors, bool repeated>
-RANVIER_INLINE void tile_of_vectors(int64_t wanted, const Tile<T>& t, bool padded) {
+template <class T, int vectors>
+RANVIER_INLINE void tile_of_vectors(int64_t rows, int64_t wanted, const Tile<T>& t, bool padded) {
   if constexpr (vectors > 1) {
-    if (wanted < vectors) return tile_of_vectors<T, rows, vectors - 1, repeated>(wanted, t, padded);
+    if (wanted < vectors) return tile_of_vectors<T, vectors - 1>(rows, wanted, t, padded);
   }
-  tile<T, rows, vectors, Copies::nothing, false, repeated>(t, padded);
+  constexpr int most = vectors > 4 ? kRowsOf8 : vectors > 3 ? kRowsOf4 : vectors > 2 ? kRowsOf3 : kRows;
+  tile_of_rows<T, vectors, most>(rows, t, padded);
 }
 template <class T, bool repeated = false>
 void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
-  if (vectors == 2) return tile_of_rows<T, 2, kRows, Copies::nothing, false, repeated>(rows, t, padded);
-  if (rows == 1) return tile_of_vectors<T, 1, kWideVectors, repeated>(vectors, t, padded);
-  if (vectors == 1) return tile_of_rows<T, 1, kRows, Copies::nothing, false, repeated>(rows, t, padded);
-  if (vectors == 4) return tile_of_rows<T, 4, kRowsOf4, Copies::nothing, false, repeated>(rows, t, padded);
-  tile_of_rows<T, 3, kRowsOf3, Copies::nothing, false, repeated>(rows, t, padded);
+  if constexpr (repeated) {
+    if (vectors == 2) return tile_of_rows<T, 2, kRows, Copies::nothing, false, true>(rows, t, padded);
+    return tile_of_rows<T, 1, kRows, Copies::nothing, false, true>(rows, t, padded);
+  }
+  tile_of_vectors<T, kMostVectors>(rows, vectors, t, padded);
 }
 // As above, and keeps a copy of B's panel, or of rows of the next.
 template <class T, Copies copies, bool repeated>
