@@ -65,12 +65,12 @@ template <class T>
 RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   if (g.packed || g.transposed) return 2;
   const bool from_afar = !near<T>(g);
-  const auto fits = [&](int vectors, int rows) {
-    return g.m <= rows && (!from_afar || g.n >= 2 * vectors * kLanes<T>);
-  };
-  if (fits(kMostVectors, kRowsOf8)) return kMostVectors;
-  if (fits(4, kRowsOf4)) return 4;
-  return from_afar && fits(3, kRowsOf3) ? 3 : 2;
+  constexpr int kWidths[] = {kMostVectors, 8, 6, 4, 3};
+  for (const int vectors : kWidths) {
+    if (vectors == 3 && !from_afar) break;
+    if (g.m <= most_rows(vectors) && (!from_afar || g.n >= 2 * vectors * kLanes<T>)) return vectors;
+  }
+  return 2;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.

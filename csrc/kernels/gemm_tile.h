@@ -26,10 +26,17 @@ constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>
 constexpr int64_t kRepeat = kFused ? 1 : kLanes<T>;
-// Few rows of A make few chains of sums: more vectors keep the ports busy, and read more of each row of B. Up to how many
-// rows 8 of them fit the registers, and 4, and 3.
-constexpr int kMostVectors = 8;
-constexpr int kRowsOf8 = kRows > 6 ? 3 : 1, kRowsOf4 = kRows > 6 ? 4 : 3, kRowsOf3 = kRows > 6 ? 8 : 3;
+// Few rows of A make few chains of sums: more vectors keep the ports busy, and read more of each row of B, the whole of
+// it at best (1x256x256: 2.0 us of 16 vectors, 2.8 of 8). Up to how many rows a tile's sums fit the registers:
+constexpr int kMostVectors = kRows > 6 ? 16 : 8;
+constexpr int most_rows(int vectors) {
+  if (vectors > 8) return 1;
+  if (vectors > 6) return kRows > 6 ? 3 : 1;
+  if (vectors > 4) return kRows > 6 ? 3 : 2;
+  if (vectors > 3) return kRows > 6 ? 4 : 3;
+  if (vectors > 2) return kRows > 6 ? 8 : 4;
+  return kRows;
+}
 // How far copies of what lies scattered in memory ask ahead, in rows: its latency is some hundred cycles. They ask for
 // the last element of a vector: one that crosses a line begins in the line that the vector before it has asked for.
 constexpr int64_t kAhead = 32;
@@ -76,7 +83,7 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
   if (t.c_next) {  // into the second level: by then the first would have lost it again
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) __builtin_prefetch(t.c_next + i * t.c_row + v * kL + kL - 1, 0, 2);
     }
   }
@@ -88,7 +95,7 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
   if (t.go_on) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) {
         const T* c = t.c + i * t.c_row + v * kL;
         sum[i][v] = v + 1 < vectors ? load(c) : load_lanes(c, lanes);
@@ -97,14 +104,14 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
   } else {
     Vec<T> start[vectors] = {};
     if (t.bias) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) {
         start[v] = v + 1 < vectors ? load(t.bias + v * kL) : load_lanes(t.bias + v * kL, lanes);
       }
     }
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) sum[i][v] = start[v];
     }
   }
@@ -129,7 +136,7 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
     const auto step = [&](int64_t p) __attribute__((always_inline)) {
       if constexpr (copies == Copies::next) {
         if (p == next_p) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
           for (int v = 0; v < vectors; ++v) {
             __builtin_prefetch(next + kNextAhead * next_row + v * kL + kL - 1);
             store(kept + v * kL, load(next + v * kL));
@@ -149,11 +156,11 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
         }
         return bv;
       };
-      if constexpr (rows <= 3 && !repeated) {  // B's vectors one by one, which the compiler would read for each product
+      if constexpr (rows <= 3 && kFused) {  // B's vectors one by one, which the compiler would read for each product
         Vec<T> av[rows];
 #pragma GCC unroll 4
         for (int i = 0; i < rows; ++i) av[i] = splat<T>(four[0][i * a_row]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; ++v) {
           const Vec<T> bv = rows > 1 ? in_register(b_of(v)) : b_of(v);
 #pragma GCC unroll 4
@@ -161,13 +168,13 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
         }
       } else {
         Vec<T> bv[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int v = 0; v < vectors; ++v) bv[v] = b_of(v);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; ++i) {
           if constexpr (repeated) {
             Vec<T> av[vectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v) {
               const bool share = i == 1 || i == 2;
               const T* from = (v > 0 ? again : a) + i * a_row;
@@ -175,11 +182,11 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
                   share && v > 0 ? av[0] : load(static_cast<const T*>(__builtin_assume_aligned(from, sizeof(Vec<T>))));
               if (share) av[v] = in_register(av[v]);
             }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v) sum[i][v] = add_in_place(sum[i][v], av[v] * bv[v]);
           } else {
             const Vec<T> av = splat<T>(four[i / 4][i % 4 * a_row]);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
           }
         }
@@ -220,7 +227,7 @@ __attribute__((noinline)) void tile(const Tile<T>& t, bool padded) {
   const auto put = [&](auto whole) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int v = 0; v < vectors; ++v) {
         const Vec<T> y = relu ? apply<T, Activation::relu>(sum[i][v], T(0)) : sum[i][v];
         T* to = c + i * c_row + v * kL;
@@ -248,20 +255,17 @@ RANVIER_INLINE void tile_of_rows(int64_t wanted, const Tile<T>& t, bool padded) 
   tile<T, rows, vectors, copies, many, repeated>(t, padded);
 }
 template <class T, int vectors>
-RANVIER_INLINE void tile_of_vectors(int64_t rows, int64_t wanted, const Tile<T>& t, bool padded) {
-  if constexpr (vectors > 1) {
-    if (wanted < vectors) return tile_of_vectors<T, vectors - 1>(rows, wanted, t, padded);
+RANVIER_INLINE void tile_of_few_rows(int64_t rows, int64_t wanted, const Tile<T>& t, bool padded) {
+  if constexpr (vectors > 3) {
+    if (wanted < vectors) return tile_of_few_rows<T, vectors - 1>(rows, wanted, t, padded);
   }
-  constexpr int most = vectors > 4 ? kRowsOf8 : vectors > 3 ? kRowsOf4 : vectors > 2 ? kRowsOf3 : kRows;
-  tile_of_rows<T, vectors, most>(rows, t, padded);
+  tile_of_rows<T, vectors, most_rows(vectors)>(rows, t, padded);
 }
 template <class T, bool repeated = false>
 void tile_at(int64_t rows, int64_t vectors, const Tile<T>& t, bool padded) {
-  if constexpr (repeated) {
-    if (vectors == 2) return tile_of_rows<T, 2, kRows, Copies::nothing, false, true>(rows, t, padded);
-    return tile_of_rows<T, 1, kRows, Copies::nothing, false, true>(rows, t, padded);
-  }
-  tile_of_vectors<T, kMostVectors>(rows, vectors, t, padded);
+  if (vectors == 2) return tile_of_rows<T, 2, kRows, Copies::nothing, false, repeated>(rows, t, padded);
+  if (vectors == 1) return tile_of_rows<T, 1, kRows, Copies::nothing, false, repeated>(rows, t, padded);
+  tile_of_few_rows<T, kMostVectors>(rows, vectors, t, padded);
 }
 // As above, and keeps a copy of B's panel, or of rows of the next.
 template <class T, Copies copies, bool repeated>
