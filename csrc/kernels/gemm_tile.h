@@ -33,7 +33,7 @@ constexpr int most_rows(int vectors) {
   if (vectors > 8) return 1;
   if (vectors > 6) return kRows > 6 ? 3 : 1;
   if (vectors > 4) return kRows > 6 ? 3 : 2;
-  if (vectors > 3) return kRows > 6 ? 4 : 3;
+  if (vectors > 3) return kRows > 6 ? 6 : 3;
   if (vectors > 2) return kRows > 6 ? 8 : 4;
   return kRows;
 }
