@@ -67,17 +67,30 @@ def test_long_sums_go_in_runs(shape, dtype):
     check_backward(got, expected, x, w, dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 12, 13, 31, 64, 65])
-def test_few_rows_through_a_large_kernel(rows, dtype):
-    """They read it in strips, their dx is computed the other way round or by dots, and their dw
-    row by row."""
-    x, w, b, dy = draw(rows, 1501, 1409, dtype)
+@pytest.mark.parametrize("kernel", [(523, 300), (700, 403), (1501, 1409)], ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 8, 12, 13, 16, 24, 31, 41, 48, 64, 65])
+def test_few_rows_through_a_large_kernel(rows, kernel, dtype):
+    """They read it in strips, by tiles of three vectors, or one of them copies it for the others;
+    their dx is computed the other way round or by dots, and their dw row by row."""
+    x, w, b, dy = draw(rows, *kernel, dtype)
     y = ops.dense(x, w, b, activation="relu")
     expected = reference.dense(x, w, b, activation="relu")
-    assert_close(y, expected, "product", dtype=dtype, terms=1501)
+    assert_close(y, expected, "product", dtype=dtype, terms=kernel[0])
     got = ops.dense_backward(dy, x, y, w, b, activation="relu")
     expected = reference.dense_backward(dy, x, y, w, b, activation="relu")
     check_backward(got, expected, x, w, dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7])
+def test_few_rows_by_every_width(rows, dtype):
+    """Tiles of 1 to 16 vectors, the last of them whole or not."""
+    for outputs in (*range(1, 301, 11), 128, 256):
+        x, w, b, _ = draw(rows, 37, outputs, dtype)
+        y = Output((rows, outputs), dtype)
+        ops.dense(x, w, b, activation="relu", out=y.array)
+        y.assert_intact()
+        expected = reference.dense(x, w, b, activation="relu")
+        assert_close(y.array, expected, "product", dtype=dtype, terms=37)
 
 
 @pytest.mark.parametrize("outputs", [1, 7, 31, 33, 64, 130])

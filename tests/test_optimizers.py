@@ -311,7 +311,7 @@ def test_recorded_steps_decay_with_the_same_bits(make, monkeypatch):
 @pytest.mark.parametrize(
     ("batch", "shape"),
     [(32, (300, 419)), (333, (300, 419)), (2100, (300, 419)), (32, (64, 2048)), (4100, (30, 41))]
-    + [(1, (67, 41)), (5, (65, 1100)), (12, (300, 419)), (1000, (10, 2200))],
+    + [(1, (67, 41)), (5, (65, 1100)), (12, (300, 419)), (1000, (10, 2200)), (300, (20, 703))],
 )
 @pytest.mark.parametrize("make", [CASES[c] for c in ("sgd", "rmsprop_momentum", "adamw")])
 def test_recorded_steps_of_large_kernels_have_the_same_bits(make, batch, shape, dtype, monkeypatch):

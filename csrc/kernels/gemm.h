@@ -36,7 +36,8 @@ template <class T>
 constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 
 // One tile's columns of a B this large would be pieces of as many pages as it has rows. So many rows of it at a time
-// are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference).
+// are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). So they are
+// for tiles of three vectors, of which the others find them in the second level.
 constexpr int64_t kStripBytes = 8 << 20, kStrip = 256;
 // Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
 // at a time leave B room. From five tiles on that pays (64x1024x1024: 2.5 %).
@@ -54,23 +55,28 @@ template <class T>
 RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
   return g.k * g.n * static_cast<int64_t>(sizeof(T));
 }
-// Whether B stays in the second level.
+// Whether B stays in the second level, with room for all else.
+constexpr int64_t kSecondLevel = 1 << 20;
 template <class T>
 RANVIER_INLINE bool near(const MatmulArgs& g) {
-  return bytes_of_b<T>(g) <= 512 << 10;
+  return bytes_of_b<T>(g) <= kSecondLevel / 2;
 }
 
-// Of a tile: few rows take more than two. A B from afar is for all threads; three vectors pay for no other.
+// Of a tile: few rows take more than two. A B from afar is for all threads; there three vectors pay as well, and so do
+// some tiles of three, in strips: two or three tiles of two vectors would copy B's panels (16x1024x1024: 1.4 times as
+// fast, 24x1000x1000: 1.07 times).
 template <class T>
 RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   if (g.packed || g.transposed) return 2;
-  const bool from_afar = !near<T>(g);
-  constexpr int kWidths[] = {kMostVectors, 8, 6, 4, 3};
+  constexpr int kWidths[] = {kMostVectors, 8, 6, 4};
+  const bool is_near = near<T>(g);
+  const auto fits = [&](int vectors) { return is_near || g.n >= 2 * vectors * kLanes<T>; };
   for (const int vectors : kWidths) {
-    if (vectors == 3 && !from_afar) break;
-    if (g.m <= most_rows(vectors) && (!from_afar || g.n >= 2 * vectors * kLanes<T>)) return vectors;
+    if (g.m <= most_rows(vectors) && fits(vectors)) return vectors;
   }
-  return 2;
+  if (is_near || !fits(3)) return 2;
+  const int64_t most = g.m <= kRows ? 1 : bytes_of_b<T>(g) > kSecondLevel && kRows > 6 ? 6 : 3;
+  return chunks_of(g.m, most_rows(3)) <= most ? 3 : 2;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.
@@ -80,18 +86,19 @@ struct Blocks {
   int vectors;                    // of a panel
   bool large;                     // groups of many tiles; else of one
   bool copies;                    // a group's rows of A
-  bool strips;                    // B is read along its rows, kStrip at a time
+  bool strips;                    // B is read along its rows, kStrip at a time, by all tiles
   bool by_rows;                   // the order of the chunks: all of a group's panels, or all of a panel's groups
 };
 template <class T>
 RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   Blocks b;
   b.vectors = vectors_of<T>(g);
-  b.tiles = chunks_of(g.m, kRows);
+  b.tiles = chunks_of(g.m, most_rows(b.vectors));
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
-  b.large = b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
+  b.large =
+      b.vectors == 2 && b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
   const bool one_set = same_set<T>(g.a_row);
-  if (!b.large && one_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
+  if (b.vectors == 2 && !b.large && one_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
   // Contiguous rows are read where they are: copies took 3 % of 1200x1000x512, and won 5 % of 1024^3, of one set.
   b.copies = b.large && (g.a_column != 1 || one_set || kRepeat<T> > 1);
   b.groups = b.tiles;
@@ -111,8 +118,12 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
       b.groups = 1;
     }
   }
-  b.strips = b.tiles == 1 && b.panels > 1 && !g.packed && !g.transposed && !g.update && bytes_of_b<T>(g) >= kStripBytes;
-  if (b.strips && b.depth > kStrip) b.depth = kStrip;
+  const bool huge = bytes_of_b<T>(g) >= kStripBytes && b.panels > 1 && !g.packed && !g.transposed && !g.update;
+  b.strips = b.tiles > 1 ? b.vectors > 2 : huge;
+  if (b.strips) {
+    b.groups = 1;
+    if (b.depth > kStrip) b.depth = kStrip;
+  }
   // Threads share out the larger operand: rows of A, or columns of B. They take columns as well where the optimizer's
   // step is part of the product: the thread that updates a part of a kernel is the one that reads it in the forward
   // pass. So does a transposed B, whose panels are turned as they are needed.
