@@ -185,13 +185,9 @@ RANVIER_INLINE Vec<T> dots(const T* x, const T* b, int64_t b_row, int64_t n) {
 }
 template <class T>
 RANVIER_INLINE T dot(const T* x, const T* b, int64_t n) {
-  constexpr int kL = kLanes<T>;
   Vec<T> v;
   dot_lanes<T, 1>(&v, x, b, 0, n);
-  if constexpr (kL > 8) v += rotate<T, 8>(v);
-  if constexpr (kL > 4) v += rotate<T, 4>(v);
-  if constexpr (kL > 2) v += rotate<T, 2>(v);
-  return (v + rotate<T, 1>(v))[0];
+  return fold_lanes<T>(v, [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a + b; });
 }
 
 // c[0..columns) = the dots of x with so many rows of B

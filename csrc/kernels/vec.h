@@ -450,6 +450,16 @@ RANVIER_INLINE void transpose_square(Vec<T> (&row)[kLanes<T>]) {
 
 // --- reductions ------------------------------------------------------------------------------------------------------
 
+// Folds the lanes of a vector: those half a vector apart first.
+template <class T, class Fold>
+RANVIER_INLINE T fold_lanes(Vec<T> v, Fold combine) {
+  constexpr int kL = kLanes<T>;
+  if constexpr (kL > 8) v = combine(v, rotate<T, 8>(v));
+  if constexpr (kL > 4) v = combine(v, rotate<T, 4>(v));
+  if constexpr (kL > 2) v = combine(v, rotate<T, 2>(v));
+  return combine(v, rotate<T, 1>(v))[0];
+}
+
 // Folds n elements in one order on every tier: 64 bytes of running values, then a tree. term(i, k) gives elements
 // i..i+k-1 (k <= lanes; any filler the fold ignores in the other lanes).
 template <class T, class Term, class Fold>
@@ -467,11 +477,7 @@ RANVIER_INLINE T fold(int64_t n, T start, Term term, Fold combine) {
   for (int width = kParts / 2; width > 0; width /= 2) {
     for (int p = 0; p < width; ++p) part[p] = combine(part[p], part[p + width]);
   }
-  Vec<T> v = part[0];
-  if constexpr (kL > 8) v = combine(v, rotate<T, 8>(v));
-  if constexpr (kL > 4) v = combine(v, rotate<T, 4>(v));
-  if constexpr (kL > 2) v = combine(v, rotate<T, 2>(v));
-  return combine(v, rotate<T, 1>(v))[0];
+  return fold_lanes<T>(part[0], combine);
 }
 
 // Long sums are taken block by block, and the blocks' sums added in double, so that the error does not grow with n.
