@@ -8,6 +8,7 @@ import pytest
 import reference
 from cases import DENSE_SHAPES, DTYPES, LAYOUTS, Output, afloat, assert_close, bad_outputs
 from ranvier import ops
+from ranvier._core import Buffer
 
 pytestmark = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 
@@ -105,6 +106,20 @@ def test_few_rows(rows, outputs, dtype):
         for o in outs:
             o.assert_intact()
         check_backward(got, reference.dense_backward(dy, x, None, w, b), x, w, dtype)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+@pytest.mark.parametrize("rows", [6, 8, 13, 16, 17, 31, 32, 33, 48, 64, 65, 150])
+def test_an_input_gradient_has_the_same_bits_in_every_batch(rows, activation, dtype):
+    """Whether the kernel is turned over for it, or the batch; and through the activation below."""
+    x, w, _, dy = draw(200, 303, 67, dtype)
+    whole = ops.dense_backward(dy, x, None, w)[0]
+    np.testing.assert_array_equal(ops.dense_backward(dy[:rows], x[:rows], None, w)[0], whole[:rows])
+    below = ops.activation(Buffer.from_array(x[:rows]), activation)
+    dx = ops.dense_backward(Buffer.from_array(dy[:rows]), below, None, Buffer.from_array(w))
+    through = ops.activation_backward(dx, Buffer.from_array(x[:rows]), below, activation)
+    expected = ops.activation_backward(whole[:rows], x[:rows], below.numpy(), activation)
+    np.testing.assert_array_equal(through.view(), expected)
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "gelu"])

@@ -1,7 +1,7 @@
 // The dense layer's products. Forward: y = f(x w + b). Backward, with dz = dy * f'(z) (activation.cpp):
 //   dw = x^T dz   the same product with x read by columns
 //   db = sum of dz's rows
-//   dx = dz w^T   the same product with w packed by columns
+//   dx = dz w^T   the same product with w packed by columns, or of a small batch w dz^T, turned
 // A small layer does all of it in one call, without a transposed copy: there the calls would cost more than the work.
 #include "kernels/dense.h"
 
@@ -45,6 +45,8 @@ void dense_backward(const DenseBackwardArgs& a, int64_t, int64_t) {
 void fill_dense(KernelTable& table) {
   table.matmul_chunks[0] = matmul_chunks<float>;
   table.matmul_chunks[1] = matmul_chunks<double>;
+  table.turns[0] = turns<float>;
+  table.turns[1] = turns<double>;
   table.packed_size[0] = packed_size<float>;
   table.packed_size[1] = packed_size<double>;
   table.panel[0] = kPanel<float>;

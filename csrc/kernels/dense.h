@@ -24,6 +24,7 @@ struct MatmulArgs {
   const UpdateArgs* update;  // c is a variable's gradient, and this its optimizer's step, taken tile by tile; or null
 
   bool transposed = false;  // b is (n, k), and not packed
+  bool turned = false;      // and a is in panels instead: pack(n = m, transposed), if turns(args) says so
   // The sum of b's rows, from the same pass: where c is a kernel's gradient, its bias's.
   void* row_sum = nullptr;   // T (n) or null
   bool add_row_sum = false;  // to what is there

@@ -1,7 +1,7 @@
 // The matrix product: a shared tool of the kernel families.
 //
 // C (m, n) is cut into tiles of kRows rows by two vectors of columns (gemm_tile.h). Few rows or steps are apart
-// (gemm_few.h).
+// (gemm_few.h), and so are some rows by a transposed B (gemm_turned.h).
 //
 // Large products are blocked for the caches (Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication,
 // 2008): a group of tiles has its rows of A, a run of columns of them, in the second level, and the panels of B (k by
@@ -19,6 +19,7 @@
 #include "kernels/dense.h"
 #include "kernels/gemm_few.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/gemm_turned.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -39,13 +40,7 @@ constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 // are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). So they are
 // for tiles of three vectors, of which the others find them in the second level.
 constexpr int64_t kStripBytes = 8 << 20, kStrip = 256;
-// Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
-// at a time leave B room. From five tiles on that pays (64x1024x1024: 2.5 %).
-constexpr int64_t kSameSet = 4096, kRoomy = 11, kRoomyTiles = 5;
-template <class T>
-RANVIER_INLINE bool same_set(int64_t step) {
-  return kRows > kRoomy && step * static_cast<int64_t>(sizeof(T)) % kSameSet == 0;
-}
+constexpr int64_t kRoomyTiles = 5;  // from which on kRoomy rows at a time pay, if A's fall into one set
 
 // How much of a large gradient, in tiles, waits for the optimizer's step: that goes along rows of parameters which come
 // from memory, and tile by tile they would be pieces of 128 bytes (a step of 6 layers of 2048: 38 ms instead of 29).
@@ -461,6 +456,7 @@ class Matmul {
 
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
+  if (g.turned) return product_turned<T>(g, begin, end);
   if (few_steps(g)) return product_of_few_steps<T>(g, begin, end);
   if (few_rows(g)) return product_of_few_rows<T>(g, begin, end);
   Matmul<T>(g).run(begin, end);
@@ -468,6 +464,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
+  if (g.turned) return turned_chunks<T>(g);
   if (few_steps(g)) return g.batches * chunks_of(g.m, kOuterRows);
   if (few_rows(g)) return g.batches * chunks_of(g.n, kDotColumns);
   const Blocks blocks = blocks_of<T>(g);

@@ -22,6 +22,13 @@ constexpr int kRows = 6;
 
 template <class T>
 constexpr int64_t kPanel = 2 * kLanes<T>;  // columns of a tile
+// Rows of A this many bytes apart, or a multiple, fall into one set of the first level, which holds 12 lines: 11 rows
+// at a time leave B room (64x1024x1024: 2.5 %).
+constexpr int64_t kSameSet = 4096, kRoomy = 11;
+template <class T>
+RANVIER_INLINE bool same_set(int64_t step) {
+  return kRows > kRoomy && step * static_cast<int64_t>(sizeof(T)) % kSameSet == 0;
+}
 // On the baseline tier a broadcast of floats costs as much as a multiplication, and a product overwrites a factor:
 // there the copy holds each element of A once for each lane, and each product loads its own.
 template <class T>

@@ -13,29 +13,34 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
 
 // `other` is what the call reads beside a and b. Packs b where more than one group of a's rows will read it and it must
 // be transposed, or many and its rows lie far apart. (512^3 is as fast without: 87 % of the peak; and much faster where
-// threads do not share a cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.)
-void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& other, MatmulArgs args,
-            const Tensor& row_sum = {}) {
+// threads do not share a cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.) Or
+// a instead, where it is much smaller than a transposed b.
+void matmul(const Tensor& c, Tensor a, Tensor b, const Tensor& other, MatmulArgs args, const Tensor& row_sum = {}) {
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
   const int wide = dtype == DType::f64;
+  const auto packed = [&](const Tensor& from, int64_t n, bool transposed) {
+    const Tensor panels = scratch(dtype, {k.packed_size[wide](n, args.k)});
+    run(k.pack, dtype, PackArgs{panels.data, from.data, n, args.k, transposed}, chunks_of(n, k.panel[wide]),
+        static_cast<double>(n * args.k) * 0.15, {writes(panels), reads(from)});
+    return panels;
+  };
   constexpr int64_t kFar = 256, kFew = 140, kMany = 600;  // columns; rows
-  Tensor packed;
-  if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany && args.k > kFewSteps) {
-    packed = scratch(dtype, {k.packed_size[wide](args.n, args.k)});
-    run(k.pack, dtype, PackArgs{packed.data, args.b, args.n, args.k, args.transposed}, chunks_of(args.n, k.panel[wide]),
-        static_cast<double>(args.n * args.k) * 0.15, {writes(packed), reads(b)});
-    args.b = packed.data;
+  if (k.turns[wide](args)) {
+    a = packed(a, args.m, true);
+    args.a = a.data;
+    args.turned = true;
+  } else if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany && args.k > kFewSteps) {
+    b = packed(b, args.n, args.transposed);
+    args.b = b.data;
     args.packed = true;
     args.transposed = false;
   }
-  const Tensor& second = packed ? packed : b;
   const double cost = product_cost(dtype, args.m, args.n, args.k);
   const int64_t chunks = k.matmul_chunks[wide](args);
   if (!args.update) {
-    return run(
-        k.matmul, dtype, args, chunks, cost,
-        {writes(c), writes(row_sum), reads(a), reads(second), reads(other), reads(args.source), reads(args.feed)});
+    return run(k.matmul, dtype, args, chunks, cost,
+               {writes(c), writes(row_sum), reads(a), reads(b), reads(other), reads(args.source), reads(args.feed)});
   }
   const UpdateArgs& u = *args.update;
   const int64_t bytes = c.bytes();
@@ -43,7 +48,7 @@ void matmul(const Tensor& c, const Tensor& a, const Tensor& b, const Tensor& oth
       {writes(c),
        writes(row_sum),
        reads(a),
-       reads(second),
+       reads(b),
        reads(u.state),
        {u.p, bytes, true},
        {u.m, bytes, true},

@@ -1,0 +1,97 @@
+// Products of some rows with a large matrix that is transposed, C (m, n) = A B^T: the input gradient of a small batch.
+//
+// They are taken as C^T = B A^T, so that B is read along its rows, as it is: a tile's rows are rows of B, its columns
+// rows of A, which is packed. What is turned over then is A and C, and not B, which is much larger than both.
+#pragma once
+
+#include "kernels/dense.h"
+#include "kernels/gemm_few.h"
+#include "kernels/gemm_tile.h"
+
+namespace ranvier::RANVIER_TIER {
+namespace {
+
+// Up to how many rows, which must fill most of their last vector; by how large a B, of how many columns for each row
+// and how long sums: below, turning C costs as much as turning B (measured on Zen 5). Without fused operations a
+// broadcast, of which there are more this way, costs too much.
+constexpr int64_t kTurnedRows = 64, kTurnedSize = 1 << 14, kTurnedColumns = 4, kTurnedSteps = 64;
+constexpr int64_t kTurnedTiles = 8;  // of C^T before they are turned
+
+// Whether to pack A and set `turned`.
+template <class T>
+bool turns(const MatmulArgs& g) {
+  constexpr int64_t kL = kLanes<T>;
+  const bool full = (g.m + kL - 1) % kL >= kL / 2;
+  return kFused && g.transposed && full && g.m <= kTurnedRows && g.n * g.k >= kTurnedSize &&
+         g.n >= kTurnedColumns * g.m && g.k >= kTurnedSteps && !few_rows(g) && g.a_row == g.k && g.a_column == 1 &&
+         g.batches == 1 && !g.accumulate && !g.bias && !g.source && !g.update && !g.row_sum &&
+         g.activation == Activation::linear;
+}
+
+template <class T>
+RANVIER_INLINE int64_t turned_tiles(const MatmulArgs& g) {
+  return chunks_of(g.n, same_set<T>(g.k) ? kRoomy : kRows);
+}
+template <class T>
+RANVIER_INLINE int64_t turned_chunks(const MatmulArgs& g) {
+  return 2 * chunks_of(turned_tiles<T>(g), 2 * kTurnedTiles);  // even work for two threads
+}
+
+// c (columns, rows) = the transposed of `from`, whose rows are from_row apart; rows of c are c_row apart.
+template <class T>
+void turn(T* c, int64_t c_row, const T* from, int64_t from_row, int64_t rows, int64_t columns) {
+  constexpr int64_t kL = kLanes<T>;
+  for (int64_t row = 0; row < rows; row += kL) {
+    const int64_t lanes = rows - row < kL ? rows - row : kL;
+    for (int64_t column = 0; column < columns; column += kL) {
+      Vec<T> square[kL];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kL; ++i) square[i] = load(from + (row + i) * from_row + column);
+      transpose_square<T>(square);
+      const int64_t count = columns - column < kL ? columns - column : kL;
+      for (int64_t j = 0; j < count; ++j) store_lanes(c + (column + j) * c_row + row, square[j], lanes);
+    }
+  }
+}
+
+// Chunks: some tiles of C^T, whose columns are all of C's rows.
+template <class T>
+void product_turned(const MatmulArgs& g, int64_t begin, int64_t end) {
+  constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
+  alignas(64) T turned[(kTurnedTiles * kRows + kL) * kTurnedRows];
+  const int64_t all = turned_tiles<T>(g), chunks = turned_chunks<T>(g);
+  const T* const b = static_cast<const T*>(g.b);
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const int64_t tile_0 = all * chunk / chunks, tile_1 = all * (chunk + 1) / chunks;
+    const int64_t first = g.n * tile_0 / all, rows = g.n * tile_1 / all - first;
+    Tile<T> t{};
+    t.c_row = kTurnedRows;
+    t.a_row = g.k;
+    t.a_column = 1;
+    t.b_row = width;
+    t.depth = g.k;
+    t.lanes = kL;
+    for (int64_t i = tile_0; i < tile_1; ++i) {
+      const int64_t row = g.n * i / all, next = g.n * (i + 1) / all;
+      t.a = b + row * g.k;
+      t.a_next = i + 1 < all ? b + next * g.k : nullptr;
+      for (int64_t column = 0; column < g.m; column += width) {
+        t.b = static_cast<const T*>(g.a) + column * g.k;
+        t.c = turned + (row - first) * kTurnedRows + column;
+        tile_at<T>(next - row, g.m - column > kL ? 2 : 1, t, true);
+        t.a_next = nullptr;
+      }
+    }
+    T* const c = static_cast<T*>(g.c) + first;
+    turn(c, g.n, turned, kTurnedRows, rows, g.m);
+    if (g.through) {
+      const T* y = static_cast<const T*>(g.through) + first;
+      for (int64_t i = 0; i < g.m; ++i) {
+        backward_row<T>(g.through_activation, c + i * g.n, c + i * g.n, y + i * g.n, rows, g.through_alpha);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ranvier::RANVIER_TIER
