@@ -288,7 +288,7 @@ void conv_pack(const ConvPackArgs& a, int64_t begin, int64_t end) {
     const T* w = static_cast<const T*>(a.w) + tap * channels * g.filters + group * filters;
     T* to = static_cast<T*>(a.packed) + panel * taps * depth * kPanel<T>;
     if (!a.back) {
-      pack_panel(to + tap * depth * kPanel<T>, w + first, g.filters, columns, depth, false);
+      pack_panels(to + tap * depth * kPanel<T>, w + first, g.filters, columns, depth);
       continue;
     }
     // where the tap comes in its phases, which are turned over
@@ -301,7 +301,7 @@ void conv_pack(const ConvPackArgs& a, int64_t begin, int64_t end) {
     const int64_t row = down.taps - 1 - (kh - down.first) / down.step;
     const int64_t column = across.taps - 1 - (kw - across.first) / across.step;
     const int64_t place = down.before * g.kernel_width + down.taps * across.before + row * across.taps + column;
-    pack_panel(to + place * depth * kPanel<T>, w + first * g.filters, g.filters, columns, depth, true);
+    pack_transposed(to + place * depth * kPanel<T>, w + first * g.filters, g.filters, columns, depth);
   }
 }
 

@@ -71,9 +71,9 @@ void thin_input_gradient(const ConvInputGradientArgs& a, int64_t begin, int64_t 
     for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
       const int64_t pixel = (image * g.out_height + oh) * g.out_width + columns.begin;
       for (int64_t panel = 0; panel < panels; ++panel) {
-        pack_panel(turned + ((oh - rows.begin) * panels + panel) * panel_size,
-                   static_cast<const T*>(a.dy) + (pixel + panel * kPanel<T>)*g.filters, g.filters, width_of(panel),
-                   g.filters, true);
+        pack_transposed(turned + ((oh - rows.begin) * panels + panel) * panel_size,
+                        static_cast<const T*>(a.dy) + (pixel + panel * kPanel<T>)*g.filters, g.filters, width_of(panel),
+                        g.filters);
       }
     }
     for_lanes<T>(0, lines * kThinLine,

@@ -185,22 +185,29 @@ void copy_rows(Copy<T>& to, const T* a, int64_t a_row, int64_t a_column, const i
   }
 }
 
-// A panel of B: k rows of `columns` columns, filled up with zeros. B's rows are `step` apart, or its columns if it is
-// transposed.
+// A panel has k rows of up to two vectors of columns, filled up with zeros. Panels of B (k, columns), whose rows are
+// `step` apart; several together, since pieces of 1 KB come from memory two to three times as fast as those of 128
+// bytes.
+constexpr int64_t kTogether = 8, kTogetherAhead = 8;  // panels; rows
 template <class T>
-void pack_panel(T* to, const T* b, int64_t step, int64_t columns, int64_t k, bool transposed) {
+void pack_panels(T* to, const T* b, int64_t step, int64_t columns, int64_t k) {
   constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
-  if (!transposed) {
-    for (int64_t p = 0; p < k; ++p) {
-      const T* from = b + p * step;
+  for (int64_t p = 0; p < k; ++p, b += step) {
+    T* line = to + p * width;
+    for (int64_t j = 0; j < columns; j += width, line += k * width) {
       for (int64_t v = 0; v < 2; ++v) {
-        __builtin_prefetch(from + kAhead * step + v * kL + kL - 1);
-        const int64_t left = columns - v * kL;
-        store(to + p * width + v * kL, left >= kL ? load(from + v * kL) : load_n(from + v * kL, left > 0 ? left : 0));
+        const T* from = b + j + v * kL;
+        __builtin_prefetch(from + kTogetherAhead * step + kL - 1);
+        const int64_t left = columns - j - v * kL;
+        store(line + v * kL, left >= kL ? load(from) : load_n(from, left > 0 ? left : 0));
       }
     }
-    return;
   }
+}
+// A panel of the transposed of b (columns, k), whose rows are `step` apart.
+template <class T>
+void pack_transposed(T* to, const T* b, int64_t step, int64_t columns, int64_t k) {
+  constexpr int64_t kL = kLanes<T>, width = kPanel<T>;
   for (int64_t v = 0; v < 2; ++v) {
     for (int64_t p = 0; p < k; p += kL) {  // a square: kL columns by kL values of p
       const int64_t depth = k - p < kL ? k - p : kL;
@@ -350,7 +357,7 @@ class Matmul {
     const bool another = panel + 1 < part.panel_1;
     const T* ahead = g_.packed && blocks_.large && another ? t.b + width_ * g_.k : nullptr;
     if (g_.transposed) {
-      pack_panel(panels_[0], part.b + column * g_.k + run.p0, g_.k, columns, run.depth, true);
+      pack_transposed(panels_[0], part.b + column * g_.k + run.p0, g_.k, columns, run.depth);
       t.b = panels_[0];
     }
     const bool has_copy = part.copies && copied_.b == t.b && copied_.depth == run.depth;
@@ -475,11 +482,14 @@ int64_t matmul_chunks(const MatmulArgs& g) {
 template <class T>
 void pack(const PackArgs& g, int64_t begin, int64_t end) {
   constexpr int64_t width = kPanel<T>;
-  for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t column = panel * width, columns = g.n - column < width ? g.n - column : width;
-    pack_panel(static_cast<T*>(g.packed) + column * g.k,
-               static_cast<const T*>(g.b) + (g.transposed ? column * g.k : column), g.transposed ? g.k : g.n, columns,
-               g.k, g.transposed);
+  const T* const b = static_cast<const T*>(g.b);
+  const int64_t together = g.transposed ? 1 : kTogether;
+  for (int64_t panel = begin; panel < end; panel += together) {
+    const int64_t column = panel * width, most = (end - panel < together ? end - panel : together) * width;
+    const int64_t columns = g.n - column < most ? g.n - column : most;
+    T* const to = static_cast<T*>(g.packed) + column * g.k;
+    g.transposed ? pack_transposed(to, b + column * g.k, g.k, columns, g.k)
+                 : pack_panels(to, b + column, g.n, columns, g.k);
   }
 }
 
