@@ -12,9 +12,9 @@ namespace ranvier::RANVIER_TIER {
 namespace {
 
 // Up to how many rows, which must fill most of their last vector; by how large a B, of how many columns for each row
-// and how long sums: below, turning C costs as much as turning B (measured on Zen 5). Without fused operations a
-// broadcast, of which there are more this way, costs too much.
-constexpr int64_t kTurnedRows = 64, kTurnedSize = 1 << 14, kTurnedColumns = 4, kTurnedSteps = 64;
+// and how long sums: below, turning C costs as much as turning B, or packing A apart, on one thread, as much as it
+// saves (measured on Zen 5). Without fused operations a broadcast, of which there are more this way, costs too much.
+constexpr int64_t kTurnedRows = 64, kTurnedSize = 1 << 16, kTurnedColumns = 4, kTurnedSteps = 64;
 constexpr int64_t kTurnedTiles = 8;  // of C^T before they are turned
 
 // Whether to pack A and set `turned`.
