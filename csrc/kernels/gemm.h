@@ -37,8 +37,8 @@ template <class T>
 constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 
 // One tile's columns of a B this large would be pieces of as many pages as it has rows. So many rows of it at a time
-// are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). So they are
-// for tiles of three vectors, of which the others find them in the second level.
+// are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). Where several
+// tiles read B itself they do so too: the first brings what the others find in the second level.
 constexpr int64_t kStripBytes = 8 << 20, kStrip = 256;
 constexpr int64_t kRoomyTiles = 5;  // from which on kRoomy rows at a time pay, if A's fall into one set
 
@@ -90,8 +90,8 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
   b.vectors = vectors_of<T>(g);
   b.tiles = chunks_of(g.m, most_rows(b.vectors));
   b.panels = chunks_of(g.n, b.vectors * kLanes<T>);
-  b.large =
-      b.vectors == 2 && b.tiles * b.panels >= 256 && b.panels > 2;  // a copy of A for one panel or two does not pay
+  // A copy of A for one panel or two does not pay.
+  b.large = b.vectors == 2 && b.tiles * b.panels >= 256 && b.panels > 2;
   const bool one_set = same_set<T>(g.a_row);
   if (b.vectors == 2 && !b.large && one_set && b.tiles >= kRoomyTiles) b.tiles = chunks_of(g.m, kRoomy);
   // Contiguous rows are read where they are: copies took 3 % of 1200x1000x512, and won 5 % of 1024^3, of one set.
