@@ -110,7 +110,7 @@ void resample_backward(const ResampleArgs& a, int64_t begin, int64_t end) {
 void draw_moves(const DrawMovesArgs& a, int64_t, int64_t) {
   const double middle_i = static_cast<double>(a.height - 1) * 0.5, middle_j = static_cast<double>(a.width - 1) * 0.5;
   for (int64_t image = 0; image < a.images; ++image) {
-    const Words words = philox(*a.key, static_cast<uint64_t>(image));
+    const auto words = philox(*a.key, static_cast<uint64_t>(image));
     const double u = unit(words.word[0]), v = a.together ? u : unit(words.word[1]);
     const double by_height = a.low_height + (a.high_height - a.low_height) * u;
     const double by_width = a.low_width + (a.high_width - a.low_width) * v;

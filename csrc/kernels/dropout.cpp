@@ -13,22 +13,25 @@ void draw(const DrawArgs& a, int64_t, int64_t) {
   a.state->counter += 1;
 }
 
-constexpr int kBlocks = 16;        // counters in flight, one a vector lane
-constexpr int kRun = 8 * kBlocks;  // elements decided by them: 16 random bits each
+// A run of elements is decided by the words of so many blocks, by 16 bits each: elements 16 h to 16 h + 15 of the run by
+// half h of the words (low half of word 0, high half, low half of word 1, ...), an element a block.
+constexpr int kBlocks = 16;
+constexpr int kRun = 8 * kBlocks;
 
-// 16 bits for each of kRun elements, of which the first has index `run` * kRun.
-RANVIER_INLINE void random_bits(uint16_t* bits, RandomState key, int64_t run) {
-  uint32_t x0[kBlocks], x1[kBlocks], x2[kBlocks], x3[kBlocks];
-#pragma omp simd
-  for (int b = 0; b < kBlocks; ++b) {
-    const Words w = philox(key, static_cast<uint64_t>(run) * kBlocks + b);
-    x0[b] = w.word[0], x1[b] = w.word[1], x2[b] = w.word[2], x3[b] = w.word[3];
-  }
-  const uint32_t* words[4] = {x0, x1, x2, x3};
-  for (int w = 0; w < 4; ++w) {
-    for (int b = 0; b < kBlocks; ++b) {
-      bits[2 * w * kBlocks + b] = static_cast<uint16_t>(words[w][b]);
-      bits[(2 * w + 1) * kBlocks + b] = static_cast<uint16_t>(words[w][b] >> 16);
+// The words of the blocks of a run: word w of block b.
+RANVIER_INLINE void run_words(uint32_t (&words)[4][kBlocks], RandomState key, int64_t run) {
+  constexpr int kPair = kVectorBytes / 4;  // two vectors of blocks: even numbers, and odd ones
+  constexpr uint64_t kEven[8] = {0, 2, 4, 6, 8, 10, 12, 14};
+  Blocks even;
+  memcpy(&even, kEven, sizeof even);
+  even += static_cast<uint64_t>(run) * kBlocks;
+#pragma GCC unroll 4
+  for (int b = 0; b < kBlocks; b += kPair) {
+    const Words<Blocks> x = philox<Blocks>(key, even + b), y = philox<Blocks>(key, even + b + 1);
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; ++w) {
+      const Blocks both = (x.word[w] & kLow) | (y.word[w] << 32);
+      memcpy(words[w] + b, &both, sizeof both);
     }
   }
 }
@@ -37,16 +40,24 @@ template <class T>
 void dropout(const DropoutArgs& a, int64_t begin, int64_t end) {
   static_assert(kElements % kRun == 0, "a chunk holds whole runs");
   const Range e = elements(begin, end, a.n);
-  const T* x = static_cast<const T*>(a.x);
-  T* y = static_cast<T*>(a.y);
   const T scale = static_cast<T>(1.0 / (1.0 - a.rate));
   const int32_t dropped = static_cast<int32_t>(::lrint(a.rate * 65536.0));  // of the 65536 values of 16 bits
+  const RandomState key = *a.key;
   for (int64_t i = e.begin; i < e.end; i += kRun) {
-    uint16_t bits[kRun];
-    random_bits(bits, *a.key, i / kRun);
-    const int64_t n = e.end - i < kRun ? e.end - i : kRun;
-#pragma omp simd
-    for (int64_t j = 0; j < n; ++j) y[i + j] = bits[j] >= dropped ? x[i + j] * scale : T(0);
+    uint32_t words[4][kBlocks];
+    run_words(words, key, i / kRun);
+    const T* x = static_cast<const T*>(a.x) + i;
+    T* y = static_cast<T*>(a.y) + i;
+    // Between two runs there is much to calculate: memory is asked in time, since processors do not look as far ahead.
+    for (int64_t line = 0; line < kRun; line += 64 / sizeof(T)) {
+      __builtin_prefetch(x + 4 * kRun + line);
+      ask_to_write(y + 4 * kRun + line);
+    }
+    for_lanes<T>(0, e.end - i < kRun ? e.end - i : kRun, [&](int64_t j, int64_t k) __attribute__((always_inline)) {
+      const int64_t half = j / kBlocks;
+      const IVec<T> draw = widen(T(0), words[half / 2] + j % kBlocks) >> half % 2 * 16 & 0xFFFF;
+      store_lanes(y + j, draw >= dropped ? load_lanes(x + j, k) * scale : Vec<T>{}, k);
+    });
   }
 }
 

@@ -203,13 +203,16 @@ RANVIER_INLINE bool streams(const void* y, int64_t rows, int64_t columns, int64_
          rows * row >= large;
 }
 
-// As many bytes as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
+// As many bytes or words of 32 bits as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
 #if defined(__AVX512F__)
 RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
   return (IVec<float>)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128((const __m128i*)p));
 }
 RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
   return (IVec<double>)_mm512_maskz_cvtepu8_epi64(0xFF, _mm_loadl_epi64((const __m128i*)p));
+}
+RANVIER_INLINE IVec<double> widen(double, const uint32_t* p) {
+  return (IVec<double>)_mm512_maskz_cvtepu32_epi64(0xFF, _mm256_loadu_si256((const __m256i*)p));
 }
 #elif defined(__AVX2__)
 RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
@@ -220,6 +223,9 @@ RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
   memcpy(&four, p, sizeof four);
   return (IVec<double>)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
 }
+RANVIER_INLINE IVec<double> widen(double, const uint32_t* p) {
+  return (IVec<double>)_mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i*)p));
+}
 #elif defined(__SSE4_1__)
 RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
   int four;
@@ -229,6 +235,9 @@ RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
 RANVIER_INLINE IVec<double> widen(double, const uint8_t* p) {
   return IVec<double>{p[0], p[1]};
 }
+RANVIER_INLINE IVec<double> widen(double, const uint32_t* p) {
+  return (IVec<double>)_mm_cvtepu32_epi64(_mm_loadl_epi64((const __m128i*)p));
+}
 #else
 template <class T>
 RANVIER_INLINE IVec<T> widen(T, const uint8_t* p) {
@@ -236,7 +245,15 @@ RANVIER_INLINE IVec<T> widen(T, const uint8_t* p) {
   for (int i = 0; i < kLanes<T>; ++i) v[i] = p[i];
   return v;
 }
+RANVIER_INLINE IVec<double> widen(double, const uint32_t* p) {
+  return IVec<double>{p[0], p[1]};
+}
 #endif
+RANVIER_INLINE IVec<float> widen(float, const uint32_t* p) {
+  IVec<float> v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
 
 // v in the first n lanes, `other` in the rest.
 template <class T>

@@ -25,7 +25,7 @@ py::object dropout(const char* op, py::handle x_, double rate, py::handle key_, 
   if (y.data != x.data) refuse_overlap(y, x, op, "x");
   run(engine::kernels().dropout, x.dtype,
       DropoutArgs{y.data, x.data, reinterpret_cast<const RandomState*>(key.data), x.size(), rate},
-      chunks_of(x.size(), kElements), static_cast<double>(x.size()) * 0.5, {writes(y), reads(x), reads(key)});
+      chunks_of(x.size(), kElements), static_cast<double>(x.size()) * 0.2, {writes(y), reads(x), reads(key)});
   if (y.buffer) y.buffer->constant = x.constant();
   return y.object;
 }
