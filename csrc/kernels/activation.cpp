@@ -76,19 +76,18 @@ void activation_backward(const ActivationArgs& a, int64_t begin, int64_t end) {
 template <class T>
 void softmax(const SoftmaxArgs& a, int64_t begin, int64_t end) {
   const int64_t n = a.columns;
-  for (int64_t row = begin; row < end; ++row) {
+  for_row_blocks<T>(begin, end, n, [&](int64_t row, int64_t rows) {
     const T* x = static_cast<const T*>(a.x) + row * n;
     T* y = static_cast<T*>(a.y) + row * n;
-    const T top = largest(x, n);
-    for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-      store_lanes(y + i, exp<T>(load_lanes(x + i, k) - top), k);
-    });
-    const T total =
-        sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(y + i, k); });
-    for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-      store_lanes(y + i, load_lanes(y + i, k) / total, k);
-    });
-  }
+    T top[kBlockRows], share[kBlockRows];
+    for (int64_t r = 0; r < rows; ++r) top[r] = largest(x + r * n, n);
+    for (int64_t r = 0; r < rows; ++r) share[r] = T(1) / exponentials(y + r * n, x + r * n, top[r], n);
+    for (int64_t r = 0; r < rows; ++r) {
+      for_lanes<T>(r * n, (r + 1) * n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+        store_lanes(y + i, load_lanes(y + i, k) * share[r], k);
+      });
+    }
+  });
 }
 
 // dx = y * (dy - sum(dy * y))

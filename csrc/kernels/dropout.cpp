@@ -13,8 +13,8 @@ void draw(const DrawArgs& a, int64_t, int64_t) {
   a.state->counter += 1;
 }
 
-// A run of elements is decided by the words of so many blocks, by 16 bits each: elements 16 h to 16 h + 15 of the run by
-// half h of the words (low half of word 0, high half, low half of word 1, ...), an element a block.
+// A run of elements is decided by the words of so many blocks, by 16 bits each: elements 16 h to 16 h + 15 of the run
+// by half h of the words (low half of word 0, high half, low half of word 1, ...), an element a block.
 constexpr int kBlocks = 16;
 constexpr int kRun = 8 * kBlocks;
 

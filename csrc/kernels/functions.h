@@ -433,5 +433,16 @@ RANVIER_INLINE Vec<T> erf(Vec<T> x) {
   return erf_of(x);
 }
 
+// y = e^(x - top) of n elements, unless y is null; returns the sum.
+template <class T>
+RANVIER_INLINE T exponentials(T* y, const T* x, T top, int64_t n) {
+  return sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+    Vec<T> e = exp<T>(load_lanes(x + i, k) - top);
+    if (k < kLanes<T>) e = first_lanes<T>(e, k, T(0));
+    if (y) store_lanes(y + i, e, k);
+    return e;
+  });
+}
+
 }  // namespace
 }  // namespace ranvier::RANVIER_TIER

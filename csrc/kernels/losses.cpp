@@ -119,34 +119,47 @@ void crossentropy_row(const LossArgs& a, int64_t row, int64_t label) {
 }
 
 // Fused softmax and cross-entropy: with L = log sum e^z, the loss is sum t (L - z) and dz = softmax(z) sum(t) - t.
+// With labels, t is 1 at the row's label and 0 elsewhere.
 template <class T>
-void logits_row(const LossArgs& a, int64_t row, int64_t label) {
+void crossentropy_logits(const LossArgs& a, int64_t begin, int64_t end, const int32_t* labels) {
   const int64_t n = a.columns;
-  const Row<T> r = row_of<T>(a, row);
-  const T top = largest(r.y_pred, n);
-  const T total = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    Vec<T> e = exp<T>(load_lanes(r.y_pred + i, k) - top);
-    if (k < kLanes<T>) e = first_lanes<T>(e, k, T(0));
-    if (r.gradient) store_lanes(r.gradient + i, e, k);
-    return e;
-  });
-  const T log_total = log<T>(splat<T>(total))[0];
-  T weight = T(1);  // sum t
-  if (label >= 0) {
-    *r.loss = log_total - (r.y_pred[label] - top);
-  } else {
-    weight =
-        sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(r.y_true + i, k); });
-    *r.loss = sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-      const Vec<T> t = load_lanes(r.y_true + i, k), z = load_lanes(r.y_pred + i, k);
-      return t == T(0) ? Vec<T>{} : t * (log_total - (z - top));
+  const T scale = T(1) / static_cast<T>(a.rows);
+  for_row_blocks<T>(begin, end, n, [&](int64_t row, int64_t rows) {
+    T top[kBlockRows], total[kBlockRows], log_total[kBlockRows];
+    for (int64_t r = 0; r < rows; ++r) top[r] = largest(row_of<T>(a, row + r).y_pred, n);
+    for (int64_t r = 0; r < rows; ++r) {
+      const Row<T> s = row_of<T>(a, row + r);
+      total[r] = exponentials(s.gradient, s.y_pred, top[r], n);
+    }
+    for_lanes<T>(0, rows, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
+      store_lanes(log_total + i, log<T>(load_lanes(total + i, k)), k);
     });
-  }
-  if (!r.gradient) return;
-  const T scale = T(1) / static_cast<T>(a.rows), share = weight / total;
-  for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    const Vec<T> e = load_lanes(r.gradient + i, k);
-    store_lanes(r.gradient + i, scale * (e * share - target<T>(r, i, k, label)), k);
+    for (int64_t r = 0; r < rows; ++r) {
+      const Row<T> s = row_of<T>(a, row + r);
+      if (labels) {
+        const int32_t label = labels[row + r];
+        *s.loss = log_total[r] - (s.y_pred[label] - top[r]);
+        if (!s.gradient) continue;
+        const T share = T(1) / total[r], own = s.gradient[label];
+        for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+          store_lanes(s.gradient + i, scale * (load_lanes(s.gradient + i, k) * share), k);
+        });
+        s.gradient[label] = scale * (own * share - T(1));
+      } else {
+        const T weight =
+            sum<T>(n, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return load_lanes(s.y_true + i, k); });
+        *s.loss = sum<T>(n, [=, &log_total, &top](int64_t i, int64_t k) __attribute__((always_inline)) {
+          const Vec<T> t = load_lanes(s.y_true + i, k), z = load_lanes(s.y_pred + i, k);
+          return t == T(0) ? Vec<T>{} : t * (log_total[r] - (z - top[r]));
+        });
+        if (!s.gradient) continue;
+        const T share = weight / total[r];
+        for_lanes<T>(0, n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+          const Vec<T> e = load_lanes(s.gradient + i, k), t = load_lanes(s.y_true + i, k);
+          store_lanes(s.gradient + i, scale * (e * share - t), k);
+        });
+      }
+    }
   });
 }
 
@@ -156,7 +169,7 @@ void categorical_crossentropy(const LossArgs& a, int64_t begin, int64_t end) {
 }
 template <class T>
 void categorical_crossentropy_logits(const LossArgs& a, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) logits_row<T>(a, row, -1);
+  crossentropy_logits<T>(a, begin, end, nullptr);
 }
 template <class T>
 void sparse_crossentropy(const LossArgs& a, int64_t begin, int64_t end) {
@@ -166,7 +179,7 @@ void sparse_crossentropy(const LossArgs& a, int64_t begin, int64_t end) {
 }
 template <class T>
 void sparse_crossentropy_logits(const LossArgs& a, int64_t begin, int64_t end) {
-  for (int64_t row = begin; row < end; ++row) logits_row<T>(a, row, static_cast<const int32_t*>(a.y_true)[row]);
+  crossentropy_logits<T>(a, begin, end, static_cast<const int32_t*>(a.y_true));
 }
 
 template <class T>

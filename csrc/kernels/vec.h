@@ -203,7 +203,8 @@ RANVIER_INLINE bool streams(const void* y, int64_t rows, int64_t columns, int64_
          rows * row >= large;
 }
 
-// As many bytes or words of 32 bits as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider lanes one by one.)
+// As many bytes or words of 32 bits as T has lanes, each as wide as T. (GCC 12 takes __builtin_convertvector to wider
+// lanes one by one.)
 #if defined(__AVX512F__)
 RANVIER_INLINE IVec<float> widen(float, const uint8_t* p) {
   return (IVec<float>)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128((const __m128i*)p));
@@ -511,7 +512,7 @@ RANVIER_INLINE T sum(int64_t n, Term term) {
   return static_cast<T>(total);
 }
 
-// The largest of n elements; NaN if there is one.
+// The largest of n elements. With a NaN among them, any of them.
 template <class T>
 RANVIER_INLINE T largest(const T* x, int64_t n) {
   const T low = -T(INFINITY);
@@ -521,7 +522,7 @@ RANVIER_INLINE T largest(const T* x, int64_t n) {
         if (k == kLanes<T>) return load(x + i);
         return first_lanes<T>(load_n(x + i, k), k, low);
       },
-      [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return a < b ? b : (b != b ? b : a); });
+      [](Vec<T> a, Vec<T> b) __attribute__((always_inline)) { return larger(a, b); });
 }
 
 // --- loops -----------------------------------------------------------------------------------------------------------
@@ -583,6 +584,17 @@ RANVIER_INLINE void map_lanes_around(T* y, const T* x, int64_t n, F f) {
   }
   for_lanes<T>(i, n, some);
   stream_end();
+}
+
+// Runs body(row, rows) over rows [begin, end) of so many columns, a block at a time. What takes several passes over a
+// row, each of which ends in one number, goes pass by pass over a block of rows: the rows do not wait for each other's
+// numbers, and the block stays in the first cache.
+constexpr int64_t kBlockRows = 16;
+template <class T, class Body>
+RANVIER_INLINE void for_row_blocks(int64_t begin, int64_t end, int64_t columns, Body body) {
+  constexpr int64_t kFit = (16 << 10) / static_cast<int64_t>(sizeof(T));
+  const int64_t most = clip(kFit / (columns > 0 ? columns : 1), 1, kBlockRows);
+  for (int64_t row = begin; row < end; row += most) body(row, end - row < most ? end - row : most);
 }
 
 // The table's form of a typed kernel.

@@ -76,7 +76,8 @@ py::object loss(const Loss& l, py::handle y_true_, py::handle y_pred_, bool from
   }
   run(kernel, y_pred.dtype,
       LossArgs{by_row.data, dy ? dy.data : nullptr, y_true.data, source.data, rows, y_pred.columns()}, rows,
-      static_cast<double>(y_pred.size()) * (l.logits ? 1.0 : 0.2),
+      static_cast<double>(rows) * 20 +
+          static_cast<double>(y_pred.size()) * (l.logits && !from_logits && !fused ? 1.0 : 0.3),
       {writes(by_row), writes(dy), reads(y_true), reads(source)});
   run(k.mean, y_pred.dtype, MeanArgs{value.data, by_row.data, rows}, 1, static_cast<double>(rows) * 0.1,
       {writes(value), reads(by_row)});
