@@ -34,20 +34,24 @@ def test_errors(shape, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("threshold", [0.5, 0.3])
-def test_binary_accuracy(threshold, dtype):
-    p = share(50, 2).astype(dtype)
+@pytest.mark.parametrize("threshold", [0.5, 0.3, -0.1])
+@pytest.mark.parametrize("columns", [1, 2, 31, 64])
+def test_binary_accuracy(threshold, columns, dtype):
+    p = share(51, columns).astype(dtype)
     p[0] = threshold  # not above it: counts as 0
-    y = labels(50, 2, classes=2)
+    y = labels(51, columns, classes=2)
     expected = np.mean((p > dtype(threshold)) == y)
     assert metrics.BinaryAccuracy(threshold=threshold)(y, p) == expected
 
 
 @every_dtype
-@pytest.mark.parametrize("shape", [(50, 3), (4, 6, 3), (9, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(50, 3), (4, 6, 3), (9, 1), (40, 16), (40, 37), (7, 1000)], ids=str
+)
 def test_categorical_and_sparse_accuracy(shape, dtype):
-    p = share(*shape).astype(dtype)
+    p = share(*shape).round(2).astype(dtype)  # equals: the first counts
     y = labels(*shape[:-1], classes=shape[-1])
+    y[::2] = p.argmax(-1)[::2]
     expected = np.mean(p.argmax(-1) == y)
     assert metrics.SparseCategoricalAccuracy()(y, p) == expected
     assert metrics.SparseCategoricalAccuracy()(y[..., None].astype(float), p) == expected

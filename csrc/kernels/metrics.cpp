@@ -7,12 +7,18 @@
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// The first of the largest, as numpy.argmax.
+// The first of the largest, as numpy.argmax; with a NaN, any of them.
 template <class T>
 RANVIER_INLINE int64_t argmax(const T* x, int64_t n) {
-  int64_t best = 0;
-  for (int64_t i = 1; i < n; ++i) best = x[i] > x[best] ? i : best;
-  return best;
+  const T top = largest(x, n);
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) {
+    const IVec<T> found = load(x + i) == top;
+    if (any(found)) return i + first_lane<T>(found);
+  }
+  if (i == n) return 0;
+  const IVec<T> found = first_lanes<T>(load_n(x + i, n - i), n - i, NAN) == top;
+  return any(found) ? i + first_lane<T>(found) : 0;
 }
 
 RANVIER_INLINE void add(Sums* sums, double matches, double rows) {
@@ -27,9 +33,15 @@ void binary_accuracy(const AccuracyArgs& a, int64_t, int64_t) {
   const T* t = static_cast<const T*>(a.y_true);
   const T* p = static_cast<const T*>(a.y_pred);
   const int64_t n = a.rows * a.columns;
-  int64_t matches = 0;
-  for (int64_t i = 0; i < n; ++i) matches += t[i] == (p[i] > static_cast<T>(a.threshold) ? T(1) : T(0));
-  add(a.sums, static_cast<double>(matches), static_cast<double>(n));
+  const T threshold = static_cast<T>(a.threshold);
+  IVec<T> matches{};
+  for_lanes<T>(0, n, [&](int64_t i, int64_t k) __attribute__((always_inline)) {
+    const Vec<T> is = load_lanes(p + i, k) > threshold ? splat<T>(T(1)) : Vec<T>{};
+    matches -= (k == kLanes<T> ? load(t + i) : first_lanes<T>(load_n(t + i, k), k, NAN)) == is;  // true is -1
+  });
+  int64_t total = 0;
+  for (int l = 0; l < kLanes<T>; ++l) total += matches[l];
+  add(a.sums, static_cast<double>(total), static_cast<double>(n));
 }
 
 template <class T>

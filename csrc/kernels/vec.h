@@ -391,22 +391,33 @@ RANVIER_INLINE Vec<T> at_most(Vec<T> x, Vec<T> high) {
   return smaller(high, x);
 }
 
-// Whether any lane of a mask is set.
+// A mask's lanes as bits.
 #if defined(__AVX512F__)
-RANVIER_INLINE bool any(IVec<float> mask) {
-  return _mm512_movepi32_mask((__m512i)mask) != 0;
+RANVIER_INLINE unsigned lane_bits(IVec<float> mask) {
+  return _mm512_movepi32_mask((__m512i)mask);
 }
 #elif defined(__AVX2__)
-RANVIER_INLINE bool any(IVec<float> mask) {
-  return _mm256_movemask_ps((__m256)mask) != 0;
+RANVIER_INLINE unsigned lane_bits(IVec<float> mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
+}
+#elif defined(__x86_64__)
+RANVIER_INLINE unsigned lane_bits(IVec<float> mask) {
+  return static_cast<unsigned>(_mm_movemask_ps((__m128)mask));
 }
 #else
-RANVIER_INLINE bool any(IVec<float> mask) {
-  int64_t halves[2];
-  memcpy(halves, &mask, sizeof halves);
-  return (halves[0] | halves[1]) != 0;
+RANVIER_INLINE unsigned lane_bits(IVec<float> mask) {
+  return vaddvq_u32((uint32x4_t)(mask & IVec<float>{1, 2, 4, 8}));
 }
 #endif
+// Whether any lane of a mask is set; the first that is, where one is.
+template <class M>
+RANVIER_INLINE bool any(M mask) {
+  return lane_bits((IVec<float>)mask) != 0;
+}
+template <class T>
+RANVIER_INLINE int first_lane(IVec<T> mask) {
+  return __builtin_ctz(lane_bits((IVec<float>)mask)) / static_cast<int>(sizeof(T) / sizeof(float));
+}
 
 // --- lanes that change places ----------------------------------------------------------------------------------------
 
