@@ -65,6 +65,27 @@ def test_value(kind):
         assert kind(a) == pytest.approx(penalty(kind, a), rel=1e-6)
 
 
+@every_kind
+@every_dtype
+def test_a_weight_of_several_chunks(kind, dtype, threads):
+    x, w = draw(2, 101).astype(dtype), draw(101, 130).astype(dtype)
+    found = []
+    for n in (1, 2, 7):
+        threads(n)
+        dense = layers.Dense(130, kernel_regularizer=kind, dtype=dtype)
+        model = Sequential([Input((101,), dtype=dtype), dense])
+        model.compile(optimizers.SGD(1.0), "mse")
+        model.set_weights([w, np.zeros(130, dtype)])
+        y = model.predict(x, verbose=0)  # so the loss is the penalty
+        loss = model.train_on_batch(x, y)
+        found.append([loss, *model.get_weights()])
+    assert found[0][0] == pytest.approx(penalty(kind, w), rel=RTOL[dtype])
+    np.testing.assert_allclose(found[0][1], w - slope(kind, w), rtol=0, atol=10 * RTOL[dtype])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_defaults_and_names():
     x = [1.0, -2.0]
     assert regularizers.L1()(x) == pytest.approx(0.03)

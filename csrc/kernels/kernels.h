@@ -33,7 +33,7 @@ struct KernelTable {
   TypedKernel binary_crossentropy, binary_crossentropy_logits;
   TypedKernel categorical_crossentropy, categorical_crossentropy_logits;
   TypedKernel sparse_crossentropy, sparse_crossentropy_logits;
-  TypedKernel mean, accumulate, penalty;
+  TypedKernel mean, accumulate, penalty, total;
   TypedKernel binary_accuracy, categorical_accuracy, sparse_accuracy;
   Kernel tick, clip_scale;
   TypedKernel update, squares, clip;

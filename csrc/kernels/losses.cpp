@@ -201,21 +201,29 @@ void accumulate(const AccumulateArgs& a, int64_t, int64_t) {
 
 // l1 |x| + l2 x^2, slope l1 sign(x) + 2 l2 x
 template <class T>
-void penalty(const PenaltyArgs& a, int64_t, int64_t) {
-  const T* x = static_cast<const T*>(a.x);
-  T* dx = static_cast<T*>(a.dx);
+void penalty(const PenaltyArgs& a, int64_t begin, int64_t end) {
   const T l1 = static_cast<T>(a.l1), l2 = static_cast<T>(a.l2), scale = static_cast<T>(a.scale);
   const bool add = a.accumulate;
-  const T total = sum<T>(a.n, [=](int64_t i, int64_t k) __attribute__((always_inline)) {
-    const Vec<T> v = load_lanes(x + i, k);
-    if (dx) {
-      const Vec<T> sign = v == T(0) ? Vec<T>{} : copysign<T>(splat<T>(T(1)), v);
-      const Vec<T> slope = scale * fma(splat<T>(T(2) * l2), v, l1 * sign);
-      store_lanes(dx + i, add ? load_lanes(dx + i, k) + slope : slope, k);
-    }
-    return fma(splat<T>(l2) * v, v, l1 * abs<T>(v));
-  });
-  *static_cast<T*>(a.value) = scale * total;
+  for (int64_t chunk = begin; chunk < end; ++chunk) {
+    const Range e = elements(chunk, chunk + 1, a.n);
+    const T* x = static_cast<const T*>(a.x) + e.begin;
+    T* dx = a.dx ? static_cast<T*>(a.dx) + e.begin : nullptr;
+    a.parts[chunk] = static_cast<double>(sum<T>(e.size(), [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+      const Vec<T> v = load_lanes(x + i, k);
+      if (dx) {
+        const Vec<T> sign = v == T(0) ? Vec<T>{} : copysign<T>(splat<T>(T(1)), v);
+        const Vec<T> slope = scale * fma(splat<T>(T(2) * l2), v, l1 * sign);
+        store_lanes(dx + i, add ? load_lanes(dx + i, k) + slope : slope, k);
+      }
+      return fma(splat<T>(l2) * v, v, l1 * abs<T>(v));
+    }));
+  }
+}
+template <class T>
+void total(const TotalArgs& a, int64_t, int64_t) {
+  double sum = 0;
+  for (int64_t i = 0; i < a.n; ++i) sum += a.parts[i];
+  *static_cast<T*>(a.value) = static_cast<T>(a.scale) * static_cast<T>(sum);
 }
 
 }  // namespace
@@ -232,6 +240,7 @@ void fill_losses(KernelTable& table) {
   table.mean = typed(MeanArgs, mean);
   table.accumulate = typed(AccumulateArgs, accumulate);
   table.penalty = typed(PenaltyArgs, penalty);
+  table.total = typed(TotalArgs, total);
 }
 
 }  // namespace ranvier::RANVIER_TIER

@@ -34,14 +34,23 @@ struct AccumulateArgs {
   double weight;
 };
 
-// value = l1 * sum|x| + l2 * sum x^2, times scale; dx (+)= its derivative. One chunk for the sum, so one chunk.
+// A penalty, scale * (l1 sum|x| + l2 sum x^2): what each chunk gives, without the scale; dx (+)= its derivative.
+// Chunks: kElements.
 struct PenaltyArgs {
-  void* value;    // T (1)
+  double* parts;  // (chunks)
   void* dx;       // T (n) or null
   const void* x;  // T (n)
   int64_t n;
   double l1, l2, scale;
   bool accumulate;  // dx += rather than dx =
+};
+
+// value = scale * sum of parts, in one fixed order. One chunk.
+struct TotalArgs {
+  void* value;          // T (1)
+  const double* parts;  // (n)
+  int64_t n;
+  double scale;
 };
 
 }  // namespace ranvier

@@ -89,27 +89,32 @@ py::object loss(const Loss& l, py::handle y_true_, py::handle y_pred_, bool from
   return py::make_tuple(number, dy.object);
 }
 
-// l1 sum|w| + l2 sum w^2; its derivative joins the variable's gradient.
-py::object weight_penalty(py::handle variable_, double l1, double l2) {
-  const Tensor variable = read_float(variable_, "regularizer", "the weight");
-  const Tensor value = scratch(variable.dtype, {1});
-  const GradientSlot slot = gradient_slot(variable);
-  run(engine::kernels().penalty, variable.dtype,
-      PenaltyArgs{value.data, slot.tensor ? slot.tensor.data : nullptr, variable.data, variable.size(), l1, l2, 1.0,
-                  slot.add},
-      1, static_cast<double>(variable.size()) * 0.2, {writes(value), writes(slot.tensor), reads(variable)});
-  return value.object;
+// scale * (l1 sum|x| + l2 sum x^2); its derivative is written to dx, or added, unless dx is nothing.
+Tensor penalty(const Tensor& x, const Tensor& dx, bool add, double l1, double l2, double scale) {
+  const KernelTable& k = engine::kernels();
+  const int64_t n = x.size(), chunks = chunks_of(n, kElements);
+  const Tensor value = scratch(x.dtype, {1}), parts = scratch(DType::f64, {chunks});
+  double* sums = reinterpret_cast<double*>(parts.data);
+  run(k.penalty, x.dtype, PenaltyArgs{sums, dx ? dx.data : nullptr, x.data, n, l1, l2, scale, add}, chunks,
+      static_cast<double>(n) * 0.2, {writes(parts), writes(dx), reads(x)});
+  run(k.total, x.dtype, TotalArgs{value.data, sums, chunks, scale}, 1, static_cast<double>(chunks),
+      {writes(value), reads(parts)});
+  return value;
 }
 
-// The same for a layer's output y, divided by the batch size; with its derivative.
+// Of a weight: the derivative joins the variable's gradient.
+py::object weight_penalty(py::handle variable_, double l1, double l2) {
+  const Tensor variable = read_float(variable_, "regularizer", "the weight");
+  const GradientSlot slot = gradient_slot(variable);
+  return penalty(variable, slot.tensor, slot.add, l1, l2, 1).object;
+}
+
+// Of a layer's output y, divided by the batch size; with its derivative.
 py::object activity_penalty(py::handle y_, double l1, double l2) {
   const Tensor y = read_float(y_, "activity_regularizer", "y");
-  const Tensor value = scratch(y.dtype, {1}), dy = scratch(y.dtype, y.shape);
+  const Tensor dy = scratch(y.dtype, y.shape);
   const double batch = static_cast<double>(y.shape.empty() ? 1 : y.shape[0]);
-  run(engine::kernels().penalty, y.dtype,
-      PenaltyArgs{value.data, dy.data, y.data, y.size(), l1, l2, 1.0 / batch, false}, 1,
-      static_cast<double>(y.size()) * 0.2, {writes(value), writes(dy), reads(y)});
-  return py::make_tuple(value.object, dy.object);
+  return py::make_tuple(penalty(y, dy, false, l1, l2, 1 / batch).object, dy.object);
 }
 
 // sums += (value * weight, weight)
