@@ -11,30 +11,42 @@ namespace {
 // Where element `i` of the axes lies: one step for each axis.
 RANVIER_INLINE int64_t place(int64_t i, int axes, const int64_t* sizes, const int64_t* steps) {
   int64_t at = 0;
-  for (int d = axes - 1; d >= 0; --d) {
+  for (int d = axes - 1; d > 0; --d) {
     at += i % sizes[d] * steps[d];
     i /= sizes[d];
   }
-  return at;
+  return axes > 0 ? at + i * steps[0] : 0;
 }
 
 // y = f(a, b, dy), row by row of columns.
 template <class T, class F>
 RANVIER_INLINE void merge_rows(const MergeArgs& g, int64_t begin, int64_t end, F f) {
   const Range e = elements(begin, end, g.n);
-  for (int64_t i = e.begin; i < e.end;) {
-    const int64_t row = i / g.columns, column = i - row * g.columns;
+  const int64_t row = e.begin / g.columns;
+  const T* a = static_cast<const T*>(g.a) + place(row, g.axes, g.sizes, g.a_steps);
+  const T* b = static_cast<const T*>(g.b) + place(row, g.axes, g.sizes, g.b_steps);
+  int64_t index[kAxes];  // of the row: counted on, since rows may be too short to divide for each
+  for (int64_t d = g.axes - 1, rest = row; d >= 0; rest /= g.sizes[d--]) index[d] = rest % g.sizes[d];
+  int64_t column = e.begin - row * g.columns;
+  for (int64_t i = e.begin; i < e.end; column = 0) {
     const int64_t n = g.columns - column < e.end - i ? g.columns - column : e.end - i;  // to the end of the row
-    const T* a = static_cast<const T*>(g.a) + place(row, g.axes, g.sizes, g.a_steps) + column * g.a_step;
-    const T* b = static_cast<const T*>(g.b) + place(row, g.axes, g.sizes, g.b_steps) + column * g.b_step;
+    const T* left = a + column * g.a_step;
+    const T* right = b + column * g.b_step;
     const T* dy = g.dy ? static_cast<const T*>(g.dy) + i : nullptr;
     T* y = static_cast<T*>(g.y) + i;
     for_lanes<T>(0, n, [=](int64_t j, int64_t k) __attribute__((always_inline)) {
-      const Vec<T> left = g.a_step ? load_lanes(a + j, k) : splat<T>(*a);
-      const Vec<T> right = g.b_step ? load_lanes(b + j, k) : splat<T>(*b);
-      store_lanes(y + j, f(left, right, dy ? load_lanes(dy + j, k) : Vec<T>{}), k);
+      store_lanes(y + j,
+                  f(g.a_step ? load_lanes(left + j, k) : splat<T>(*left),
+                    g.b_step ? load_lanes(right + j, k) : splat<T>(*right), dy ? load_lanes(dy + j, k) : Vec<T>{}),
+                  k);
     });
     i += n;
+    for (int d = g.axes - 1; d >= 0; --d) {
+      a += g.a_steps[d], b += g.b_steps[d];
+      if (++index[d] < g.sizes[d]) break;
+      a -= g.a_steps[d] * g.sizes[d], b -= g.b_steps[d] * g.sizes[d];
+      index[d] = 0;
+    }
   }
 }
 
