@@ -20,17 +20,13 @@ RANVIER_INLINE int64_t within(int64_t i, int64_t n, Fill fill) {
   return m < n ? m : period - 1 - m;
 }
 
-// Where a pixel of y comes from: four pixels of x and the weights of the lower and the right ones.
+// Where a pixel of y comes from: between rows `top` and the next of x, and columns `left` and the next; the weights of
+// the lower and the right ones. Without mixing, from (top, left) alone.
 struct Corners {
-  int64_t at[4];  // in elements of the image, -1: beyond the edge
+  int64_t top, left;
   double down, right;
+  bool inside;  // the image, all of them
 };
-
-RANVIER_INLINE int64_t pixel(int64_t i, int64_t j, const ResampleArgs& a) {
-  i = within(i, a.height, a.fill);
-  j = within(j, a.width, a.fill);
-  return i < 0 || j < 0 ? -1 : (i * a.width + j) * a.channels;
-}
 
 // A place as a whole number below and a rest; one that is no number, or far away, is beyond the edge.
 RANVIER_INLINE int64_t below(double place, double& rest) {
@@ -43,38 +39,52 @@ RANVIER_INLINE int64_t below(double place, double& rest) {
 
 RANVIER_INLINE Corners corners(const ResampleArgs& a, const double* m, int64_t i, int64_t j) {
   const double row = static_cast<double>(i), column = static_cast<double>(j), half = a.bilinear ? 0 : 0.5;
+  const int64_t more = a.bilinear ? 1 : 0;
   Corners c;
-  const int64_t top = below(m[0] * row + m[1] * column + m[2] + half, c.down);
-  const int64_t left = below(m[3] * row + m[4] * column + m[5] + half, c.right);
-  c.at[0] = pixel(top, left, a);
-  if (!a.bilinear) return c;
-  c.at[1] = pixel(top, left + 1, a);
-  c.at[2] = pixel(top + 1, left, a);
-  c.at[3] = pixel(top + 1, left + 1, a);
+  c.top = below(m[0] * row + m[1] * column + m[2] + half, c.down);
+  c.left = below(m[3] * row + m[4] * column + m[5] + half, c.right);
+  c.inside = c.top >= 0 && c.top + more < a.height && c.left >= 0 && c.left + more < a.width;
   return c;
+}
+
+// Corner k, lower ones from 2 on, right ones odd, in elements of the image; -1: beyond the edge.
+RANVIER_INLINE int64_t corner(const Corners& c, int k, const ResampleArgs& a) {
+  const int64_t i = within(c.top + k / 2, a.height, a.fill), j = within(c.left + k % 2, a.width, a.fill);
+  return i < 0 || j < 0 ? -1 : (i * a.width + j) * a.channels;
+}
+
+// `down` of the way from what lies `right` of the way between the upper two, to the same of the lower two.
+template <class V, class T>
+RANVIER_INLINE V mixed(V a, V b, V c, V d, T down, T right) {
+  const V top = a * (T(1) - right) + b * right, bottom = c * (T(1) - right) + d * right;
+  return top * (T(1) - down) + bottom * down;
 }
 
 template <class T>
 void resample(const ResampleArgs& a, int64_t begin, int64_t end) {
   const T value = static_cast<T>(a.value);
+  const int64_t pixel = a.channels, row = a.width * a.channels;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t image = chunk / a.out_height, i = chunk - image * a.out_height;
     const double* m = a.matrix + image * a.matrix_step;
-    const T* x = static_cast<const T*>(a.x) + image * a.height * a.width * a.channels;
-    T* y = static_cast<T*>(a.y) + chunk * a.out_width * a.channels;
-    for (int64_t j = 0; j < a.out_width; ++j, y += a.channels) {
+    const T* x = static_cast<const T*>(a.x) + image * a.height * row;
+    T* y = static_cast<T*>(a.y) + chunk * a.out_width * pixel;
+    for (int64_t j = 0; j < a.out_width; ++j, y += pixel) {
       const Corners c = corners(a, m, i, j);
-      const auto at = [&](int k, int64_t channel)
-                          __attribute__((always_inline)) { return c.at[k] < 0 ? value : x[c.at[k] + channel]; };
       const T down = static_cast<T>(c.down), right = static_cast<T>(c.right);
-      for (int64_t channel = 0; channel < a.channels; ++channel) {
-        if (!a.bilinear) {
-          y[channel] = at(0, channel);
-          continue;
-        }
-        const T top = at(0, channel) * (T(1) - right) + at(1, channel) * right;
-        const T bottom = at(2, channel) * (T(1) - right) + at(3, channel) * right;
-        y[channel] = top * (T(1) - down) + bottom * down;
+      if (c.inside) {
+        const T* from = x + c.top * row + c.left * pixel;
+        for_lanes<T>(0, pixel, [=, &a](int64_t l, int64_t k) __attribute__((always_inline)) {
+          const auto at = [=](int64_t step) __attribute__((always_inline)) { return load_lanes(from + step + l, k); };
+          store_lanes(y + l, a.bilinear ? mixed(at(0), at(pixel), at(row), at(row + pixel), down, right) : at(0), k);
+        });
+        continue;
+      }
+      int64_t place[4] = {};
+      for (int k = 0; k < (a.bilinear ? 4 : 1); ++k) place[k] = corner(c, k, a);
+      for (int64_t l = 0; l < pixel; ++l) {
+        const auto at = [&](int k) { return place[k] < 0 ? value : x[place[k] + l]; };
+        y[l] = a.bilinear ? mixed(at(0), at(1), at(2), at(3), down, right) : at(0);
       }
     }
   }
@@ -83,22 +93,26 @@ void resample(const ResampleArgs& a, int64_t begin, int64_t end) {
 // Each dy goes back to the pixels that its y was mixed of.
 template <class T>
 void resample_backward(const ResampleArgs& a, int64_t begin, int64_t end) {
-  const int64_t size = a.height * a.width * a.channels;
+  const int64_t pixel = a.channels, row = a.width * a.channels;
   for (int64_t image = begin; image < end; ++image) {
     const double* m = a.matrix + image * a.matrix_step;
-    T* dx = static_cast<T*>(const_cast<void*>(a.x)) + image * size;
-    const T* dy = static_cast<const T*>(a.y) + image * a.out_height * a.out_width * a.channels;
-    memset(dx, 0, static_cast<size_t>(size) * sizeof(T));
+    T* dx = static_cast<T*>(const_cast<void*>(a.x)) + image * a.height * row;
+    const T* dy = static_cast<const T*>(a.y) + image * a.out_height * a.out_width * pixel;
+    memset(dx, 0, static_cast<size_t>(a.height * row) * sizeof(T));
     for (int64_t i = 0; i < a.out_height; ++i) {
-      for (int64_t j = 0; j < a.out_width; ++j, dy += a.channels) {
+      for (int64_t j = 0; j < a.out_width; ++j, dy += pixel) {
         const Corners c = corners(a, m, i, j);
         const T down = static_cast<T>(c.down), right = static_cast<T>(c.right);
         const T weights[4] = {(T(1) - down) * (T(1) - right), (T(1) - down) * right, down * (T(1) - right),
                               down * right};
         for (int k = 0; k < (a.bilinear ? 4 : 1); ++k) {
-          if (c.at[k] < 0) continue;
+          const int64_t place = c.inside ? (c.top + k / 2) * row + (c.left + k % 2) * pixel : corner(c, k, a);
+          if (place < 0) continue;
           const T weight = a.bilinear ? weights[k] : T(1);
-          for (int64_t channel = 0; channel < a.channels; ++channel) dx[c.at[k] + channel] += dy[channel] * weight;
+          for_lanes<T>(0, pixel, [=](int64_t l, int64_t n) __attribute__((always_inline)) {
+            T* to = dx + place + l;
+            store_lanes(to, load_lanes(to, n) + load_lanes(dy + l, n) * weight, n);
+          });
         }
       }
     }
