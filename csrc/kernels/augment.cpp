@@ -1,9 +1,9 @@
 // Images moved: flipped, shifted, turned, zoomed, cropped, resized, each a matrix that tells where a pixel comes from.
 #include "kernels/augment.h"
 
+#include "kernels/loops.h"
 #include "kernels/philox.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

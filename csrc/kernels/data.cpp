@@ -1,8 +1,8 @@
 // Data on its way in: a batch gathered by row index and converted, and scaled.
 #include "kernels/data.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -2,6 +2,7 @@
 // do any number of threads (Philox4x32-10: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011).
 #include "kernels/dropout.h"
 
+#include "kernels/loops.h"
 #include "kernels/philox.h"
 #include "kernels/tier.h"
 

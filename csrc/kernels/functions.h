@@ -6,8 +6,8 @@
 // Remez exchange in 50 digits, with the relative error of the function as their weight, rounded to T.
 #pragma once
 
+#include "kernels/loops.h"
 #include "kernels/pieces.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

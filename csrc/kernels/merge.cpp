@@ -2,8 +2,8 @@
 // and rows laid side by side.
 #include "kernels/merge.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -1,8 +1,8 @@
 // Metrics that a training step adds up by itself.
 #include "kernels/metrics.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -5,8 +5,8 @@
 // the cache.
 #include "kernels/norm.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -1,8 +1,8 @@
 // Axes in another order.
 #include "kernels/transpose.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -2,8 +2,8 @@
 // that apply a step to each tile of a gradient as soon as it is complete. Both give the same bits.
 #pragma once
 
+#include "kernels/loops.h"
 #include "kernels/optimizers.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {

@@ -1,8 +1,8 @@
 // What this machine can do at most: the yardsticks that benchmarks measure everything else with.
 #include "kernels/yardstick.h"
 
+#include "kernels/loops.h"
 #include "kernels/tier.h"
-#include "kernels/vec.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
