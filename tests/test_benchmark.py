@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -233,12 +234,31 @@ def test_its_lines(monkeypatch):
     machine = known(monkeypatch)
     first, second = machine.lines()
     assert machine.cpu in first
+    assert first.endswith(machine.numpy)
     assert _core.kernel_isa() in first
     assert f"{ranvier.num_threads()} thread" in first
     assert second == (
         "peak 100 GFLOP/s in float32, 50 in float64; "
         f"{machine.in_cache / 1e9:.0f} GB/s in the caches, 10 from memory"
     )
+
+
+def test_numpy_is_named_with_the_kernels_of_its_products(monkeypatch):
+    other = {"filepath": "/scipy.libs/b.so", "internal_api": "openblas", "architecture": "Zen"}
+    own = {"filepath": "/numpy.libs/a.so", "internal_api": "openblas", "architecture": "Haswell"}
+    threads = {"filepath": "/usr/lib/c.so", "internal_api": "openmp"}
+    plain = f"NumPy {np.__version__}"
+
+    def numpy(*libraries):
+        module = types.SimpleNamespace(threadpool_info=lambda: list(libraries))
+        monkeypatch.setitem(sys.modules, "threadpoolctl", module)
+        return Machine().numpy
+
+    assert numpy(threads, other, own) == f"{plain} (openblas: Haswell)"
+    assert numpy(other) == f"{plain} (openblas: Zen)"
+    assert numpy(threads) == plain
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    assert Machine().numpy == plain
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /sys and /proc")

@@ -63,6 +63,19 @@ class Machine:
         found = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
         return found[1].strip() if found else platform.processor() or platform.machine()
 
+    @property
+    def numpy(self) -> str:
+        """NumPy's version and, where threadpoolctl tells, the kernels that its products chose."""
+        try:
+            from threadpoolctl import threadpool_info
+        except ImportError:
+            return f"NumPy {np.__version__}"
+        # Another package may have brought a library of its own.
+        found = [lib for lib in threadpool_info() if "architecture" in lib]
+        found.sort(key=lambda lib: "numpy" not in lib["filepath"])
+        kernels = [f" ({lib['internal_api']}: {lib['architecture']})" for lib in found]
+        return f"NumPy {np.__version__}{''.join(kernels[:1])}"
+
     def cache(self, level: int) -> int:
         """Bytes of one cache of this level; 0 where the system does not tell."""
         for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
@@ -124,7 +137,7 @@ class Machine:
         threads = _core.threads()
         return [
             f"{self.cpu}, {_core.kernel_isa()}, {threads} thread{'s' * (threads > 1)}; "
-            f"NumPy {np.__version__}",
+            f"{self.numpy}",
             f"peak {self.peak() / 1e9:.0f} GFLOP/s in float32, {self.peak(np.float64) / 1e9:.0f} "
             f"in float64; {self.in_cache / 1e9:.0f} GB/s in the caches, "
             f"{self.in_memory / 1e9:.0f} from memory",
