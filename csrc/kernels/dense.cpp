@@ -45,6 +45,8 @@ void dense_backward(const DenseBackwardArgs& a, int64_t, int64_t) {
 void fill_dense(KernelTable& table) {
   table.matmul_chunks[0] = matmul_chunks<float>;
   table.matmul_chunks[1] = matmul_chunks<double>;
+  table.packs[0] = packs<float>;
+  table.packs[1] = packs<double>;
   table.turns[0] = turns<float>;
   table.turns[1] = turns<double>;
   table.packed_size[0] = packed_size<float>;

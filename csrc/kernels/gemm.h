@@ -478,6 +478,20 @@ int64_t matmul_chunks(const MatmulArgs& g) {
   return g.batches * blocks.groups * blocks.panels;
 }
 
+// Whether to pack B beforehand: where more than one group of A's rows will read it and it must be transposed, or many
+// and its rows lie far apart. (512^3 is as fast without: 87 % of the peak; and much faster where threads do not share a
+// cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.) On the baseline tier
+// groups are small, for their repeated copies of A, and copy each panel alone: there it pays for some tiles
+// (16x1024x1024: 1.7 times as fast, 512^3 1.3), and unless B stays in the second level for three.
+template <class T>
+bool packs(const MatmulArgs& g) {
+  constexpr int64_t kFar = 256;                                                                           // columns
+  constexpr int64_t kFew = kRepeat<T> > 1 ? 48 : 140, kMany = kRepeat<T> > 1 ? 48 : 600, kManyAfar = 14;  // rows
+  if (g.transposed) return g.m > kFew;
+  const int64_t many = kRepeat<T> > 1 && !near<T>(g) ? kManyAfar : kMany;
+  return g.n >= kFar && g.m > many && g.k > kFewSteps;
+}
+
 // B in panels: panel j holds columns j * width.. of B, row after row. Chunks: a panel.
 template <class T>
 void pack(const PackArgs& g, int64_t begin, int64_t end) {

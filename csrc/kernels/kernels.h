@@ -24,7 +24,8 @@ struct KernelTable {
   const char* (*isa)();  // the tier, as told by the kernels' own compilation
 
   int64_t (*matmul_chunks[2])(const MatmulArgs&);   // by DType
-  bool (*turns[2])(const MatmulArgs&);              // whether to pack a, not b
+  bool (*packs[2])(const MatmulArgs&);              // whether to pack b
+  bool (*turns[2])(const MatmulArgs&);              // or a instead
   int64_t (*packed_size[2])(int64_t n, int64_t k);  // elements
   int64_t panel[2];                                 // columns of one
   TypedKernel matmul, pack, column_sum, dense_backward;

@@ -11,10 +11,7 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
 
-// `other` is what the call reads beside a and b. Packs b where more than one group of a's rows will read it and it must
-// be transposed, or many and its rows lie far apart. (512^3 is as fast without: 87 % of the peak; and much faster where
-// threads do not share a cache, 87 and 79 %, since each would read what the other has packed. 2048^3: 71 and 85 %.) Or
-// a instead, where it is much smaller than a transposed b.
+// `other` is what the call reads beside a and b. Packs one of these where that pays.
 void matmul(const Tensor& c, Tensor a, Tensor b, const Tensor& other, MatmulArgs args, const Tensor& row_sum = {}) {
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
@@ -25,12 +22,11 @@ void matmul(const Tensor& c, Tensor a, Tensor b, const Tensor& other, MatmulArgs
         static_cast<double>(n * args.k) * 0.15, {writes(panels), reads(from)});
     return panels;
   };
-  constexpr int64_t kFar = 256, kFew = 140, kMany = 600;  // columns; rows
   if (k.turns[wide](args)) {
     a = packed(a, args.m, true);
     args.a = a.data;
     args.turned = true;
-  } else if (args.transposed ? args.m > kFew : args.n >= kFar && args.m > kMany && args.k > kFewSteps) {
+  } else if (k.packs[wide](args)) {
     b = packed(b, args.n, args.transposed);
     args.b = b.data;
     args.packed = true;
