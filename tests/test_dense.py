@@ -68,18 +68,32 @@ def test_long_sums_go_in_runs(shape, dtype):
     check_backward(got, expected, x, w, dtype)
 
 
-@pytest.mark.parametrize("kernel", [(523, 300), (700, 403), (1501, 1409)], ids=str)
+@pytest.mark.parametrize("kernel", [(523, 300), (700, 403), (261, 2048), (1501, 1409)], ids=str)
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 8, 12, 13, 16, 24, 31, 41, 48, 64, 65])
 def test_few_rows_through_a_large_kernel(rows, kernel, dtype):
-    """They read it in strips, by tiles of three vectors, or one of them copies it for the others;
-    their dx is computed the other way round or by dots, and their dw row by row."""
+    """They read it by its rows, in strips, by tiles of three vectors, or one of them copies it for
+    the others; their dx is computed the other way round or by dots, and their dw row by row."""
     x, w, b, dy = draw(rows, *kernel, dtype)
-    y = ops.dense(x, w, b, activation="relu")
+    out = Output((rows, kernel[1]), dtype)
+    y = ops.dense(x, w, b, activation="relu", out=out.array)
+    out.assert_intact()
     expected = reference.dense(x, w, b, activation="relu")
     assert_close(y, expected, "product", dtype=dtype, terms=kernel[0])
     got = ops.dense_backward(dy, x, y, w, b, activation="relu")
     expected = reference.dense_backward(dy, x, y, w, b, activation="relu")
     check_backward(got, expected, x, w, dtype)
+
+
+@pytest.mark.parametrize("kernel", [(261, 2048), (1501, 1409)], ids=str)
+@pytest.mark.parametrize("activation", ["linear", "relu", "gelu"])
+def test_few_rows_have_the_bits_of_any_batch(activation, kernel, dtype, threads):
+    x, w, b, _ = draw(70, *kernel, dtype)
+    whole = ops.dense(x, w, b, activation=activation)
+    for count in (1, 2, 3, 7):
+        threads(count)
+        for rows in (1, 2, 3, 4, 5, 7, 8, 9, 17, 33, 49):
+            y = ops.dense(x[:rows], w, b, activation=activation)
+            np.testing.assert_array_equal(y, whole[:rows])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7])

@@ -7,7 +7,7 @@ import pytest
 
 from cases import LAYOUTS
 from nets import bits, draw, labels, mlp
-from ranvier import Input, Model, Sequential, layers, optimizers, training, utils
+from ranvier import Input, Model, Sequential, layers, ops, optimizers, training, utils
 
 
 def results(x, y, loss="mse"):
@@ -107,6 +107,17 @@ def test_one_batch_for_readers_of_two_kinds(layout, dense_first, replay, monkeyp
         y = model.predict(LAYOUTS[layout](x), batch_size=8)
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(model(LAYOUTS[layout](x)), y)
+
+
+@pytest.mark.parametrize("layout", ["read_only", "every_other_row", "negative_strides"])
+@pytest.mark.parametrize("kernel", [(261, 2048), (1501, 1409)], ids=str)
+@pytest.mark.parametrize("batch", [3, 8, 20])
+def test_a_large_kernel_reads_rows_where_they_are(layout, kernel, batch):
+    model = Sequential([Input(kernel[:1]), layers.Dense(kernel[1], activation="relu")])
+    x = draw(41, kernel[0]).astype(np.float32)
+    w, b = model.get_weights()
+    y = model.predict(LAYOUTS[layout](x), batch_size=batch)
+    np.testing.assert_array_equal(y, ops.dense(x, w, b, activation="relu"))
 
 
 def test_data_are_not_changed():

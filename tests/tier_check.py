@@ -333,6 +333,11 @@ def check_large(r, dtype):
         if e is not None:
             same(g, e, "product", dtype, terms)
 
+    for m, k, n in ((5, 2111, 1009), (6, 261, 2048), (30, 261, 2048)):  # by rows, or packed
+        x, w, b = normal(r, (m, k), dtype), normal(r, (k, n), dtype, 1 / 32), normal(r, n, dtype)
+        y = ops.dense(x, w, b, activation="relu")
+        same(y, reference.dense(x, w, b, activation="relu"), "product", dtype, k)
+
     shape = (513, 1009)
     x, dy = normal(r, shape, dtype), normal(r, shape, dtype)
     for name, kind in (

@@ -39,23 +39,12 @@ constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 // One tile's columns of a B this large would be pieces of as many pages as it has rows. So many rows of it at a time
 // are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). Where several
 // tiles read B itself they do so too: the first brings what the others find in the second level.
-constexpr int64_t kStripBytes = 8 << 20, kStrip = 256;
+constexpr int64_t kStrip = 256;
 constexpr int64_t kRoomyTiles = 5;  // from which on kRoomy rows at a time pay, if A's fall into one set
 
 // How much of a large gradient, in tiles, waits for the optimizer's step: that goes along rows of parameters which come
 // from memory, and tile by tile they would be pieces of 128 bytes (a step of 6 layers of 2048: 38 ms instead of 29).
 constexpr int64_t kBand = 64;
-
-template <class T>
-RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
-  return g.k * g.n * static_cast<int64_t>(sizeof(T));
-}
-// Whether B stays in the second level, with room for all else.
-constexpr int64_t kSecondLevel = 1 << 20;
-template <class T>
-RANVIER_INLINE bool near(const MatmulArgs& g) {
-  return bytes_of_b<T>(g) <= kSecondLevel / 2;
-}
 
 // Of a tile: few rows take more than two. A B from afar is for all threads; there three vectors pay as well, and so do
 // some tiles of three, in strips: two or three tiles of two vectors would copy B's panels (16x1024x1024: 1.4 times as
@@ -113,7 +102,7 @@ RANVIER_INLINE Blocks blocks_of(const MatmulArgs& g) {
       b.groups = 1;
     }
   }
-  const bool huge = bytes_of_b<T>(g) >= kStripBytes && b.panels > 1 && !g.packed && !g.transposed && !g.update;
+  const bool huge = bytes_of_b<T>(g) >= kHuge && b.panels > 1 && !g.packed && !g.transposed && !g.update;
   b.strips = b.tiles > 1 ? b.vectors > 2 : huge;
   if (b.strips) {
     b.groups = 1;
@@ -235,9 +224,8 @@ class Matmul {
         bands_(g.update && blocks_.large),
         consumes_(g.update && !g.accumulate && blocks_.vectors == 2 && g.k <= kDepth),
         far_(g.n >= 256 || !near<T>(g)),
-        a_row_(g.source ? g.source->row_bytes / static_cast<int64_t>(sizeof(T)) : g.a_row),
-        a_(g.source ? reinterpret_cast<const T*>(g.source->data) + g.feed->cursor * a_row_
-                    : static_cast<const T*>(g.a)) {}
+        a_row_(row_of_a<T>(g)),
+        a_(start_of_a<T>(g)) {}
 
   void run(int64_t begin, int64_t end) {
     for (int64_t chunk = begin; chunk < end;) {
@@ -465,7 +453,8 @@ template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
   if (g.turned) return product_turned<T>(g, begin, end);
   if (few_steps(g)) return product_of_few_steps<T>(g, begin, end);
-  if (few_rows(g)) return product_of_few_rows<T>(g, begin, end);
+  if (few_rows<T>(g)) return product_of_few_rows<T>(g, begin, end);
+  if (few_dots(g)) return product_of_few_dots<T>(g, begin, end);
   Matmul<T>(g).run(begin, end);
 }
 
@@ -473,7 +462,8 @@ template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
   if (g.turned) return turned_chunks<T>(g);
   if (few_steps(g)) return g.batches * chunks_of(g.m, kOuterRows);
-  if (few_rows(g)) return g.batches * chunks_of(g.n, kDotColumns);
+  if (few_rows<T>(g)) return chunks_of(g.n, kRowColumns);
+  if (few_dots(g)) return g.batches * chunks_of(g.n, kDotColumns);
   const Blocks blocks = blocks_of<T>(g);
   return g.batches * blocks.groups * blocks.panels;
 }

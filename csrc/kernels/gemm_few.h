@@ -2,28 +2,61 @@
 // as the large matrix is read or written, which is along its rows. Tiles (gemm_tile.h) would take pieces of many rows.
 //
 //   few steps  C (m, n) = A B,   k small: a kernel's gradient is written once, several rows at a time
-//   few rows   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once
+//   few rows   C (m, n) = A B,   m small: a kernel is read once, several rows at a time, while C waits in a cache
+//   few dots   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once
 #pragma once
 
-#include "kernels/activate.h"
 #include "kernels/dense.h"
+#include "kernels/gemm_tile.h"
 #include "kernels/update.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
 
+template <class T>
+RANVIER_INLINE int64_t bytes_of_b(const MatmulArgs& g) {
+  return g.k * g.n * static_cast<int64_t>(sizeof(T));
+}
+// Whether B stays in the second level, with room for all else.
+constexpr int64_t kSecondLevel = 1 << 20;
+template <class T>
+RANVIER_INLINE bool near(const MatmulArgs& g) {
+  return bytes_of_b<T>(g) <= kSecondLevel / 2;
+}
+
 // Up to which m dots are faster, and with how many steps they are long (measured on Zen 5). Tiles read B^T turned over,
 // which costs less the narrower a vector is.
 constexpr bool kNarrow = kVectorBytes == 16;
-constexpr int64_t kFewRows = 4, kFewShort = kNarrow ? 1 : 2, kLongDot = kNarrow ? 256 : 32;
+constexpr int64_t kFewDots = 4, kFewShort = kNarrow ? 1 : 2, kLongDot = kNarrow ? 256 : 32;
+// Up to which m, where tiles are narrow, B is read by rows: one from afar whose rows fall into one set of the first
+// level (4x2048x2048 on AVX2: 1.8 times as fast; 4x2048x1536 0.8), or a huge one. There a tile's columns would be
+// pieces of as many pages as B has rows.
+constexpr int64_t kFewRows = kVectorBytes == 64 ? 0 : 8;
+constexpr int64_t kHuge = 8 << 20;
 
 RANVIER_INLINE bool few_steps(const MatmulArgs& g) {
   return g.k <= kFewSteps && !g.packed && !g.transposed && !g.bias && !g.source && !g.through &&
          g.activation == Activation::linear && g.m > 1;
 }
+template <class T>
 RANVIER_INLINE bool few_rows(const MatmulArgs& g) {
-  return g.transposed && g.m <= (g.k < kLongDot ? kFewShort : kFewRows) && g.a_column == 1 && !g.bias && !g.source &&
+  const int64_t bytes = bytes_of_b<T>(g);
+  const bool apart = bytes >= kHuge || (bytes > kSecondLevel && g.n * static_cast<int64_t>(sizeof(T)) % kSameSet == 0);
+  return g.m <= kFewRows && apart && !g.packed && !g.transposed && !g.update && !g.row_sum && !g.through &&
+         g.batches == 1;
+}
+RANVIER_INLINE bool few_dots(const MatmulArgs& g) {
+  return g.transposed && g.m <= (g.k < kLongDot ? kFewShort : kFewDots) && g.a_column == 1 && !g.bias && !g.source &&
          !g.update && !g.row_sum && g.activation == Activation::linear;
+}
+template <class T>
+RANVIER_INLINE int64_t row_of_a(const MatmulArgs& g) {
+  return g.source ? g.source->row_bytes / static_cast<int64_t>(sizeof(T)) : g.a_row;
+}
+template <class T>
+RANVIER_INLINE const T* start_of_a(const MatmulArgs& g) {
+  if (!g.source) return static_cast<const T*>(g.a);
+  return reinterpret_cast<const T*>(g.source->data) + g.feed->cursor * row_of_a<T>(g);
 }
 
 // --- few steps -------------------------------------------------------------------------------------------------------
@@ -125,6 +158,87 @@ void product_of_few_steps(const MatmulArgs& g, int64_t begin, int64_t end) {
 
 // --- few rows --------------------------------------------------------------------------------------------------------
 
+constexpr int kSteps = 8;            // rows of B at a time
+constexpr int64_t kRowColumns = 64;  // of C, in a chunk
+
+// c (rows, columns) += a (kSteps, rows) b, each element one chain in order.
+template <class T, int rows, int vectors>
+RANVIER_INLINE void add_steps(T* c, int64_t c_row, const T* a, const T* b, int64_t b_row, int64_t lanes, bool go_on) {
+  constexpr int kL = kLanes<T>;
+  Vec<T> sum[rows][vectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) sum[i][v] = go_on ? load_lanes(c + i * c_row + v * kL, lanes) : Vec<T>{};
+  }
+  const T* four[] = {elsewhere(b), elsewhere(b + 4 * b_row)};  // addresses of a register and two strides, as in a tile
+#pragma GCC unroll 8
+  for (int p = 0; p < kSteps; ++p) {
+    Vec<T> bv[vectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) bv[v] = load_lanes(four[p / 4] + p % 4 * b_row + v * kL, lanes);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const Vec<T> av = splat<T>(a[p * rows + i]);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) sum[i][v] = fma(av, bv[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) store_lanes(c + i * c_row + v * kL, sum[i][v], lanes);
+  }
+}
+// The same of g's rows and columns from a, b and c on; at the end of k by fewer steps.
+template <class T, int rows>
+void add_steps(const MatmulArgs& g, T* c, const T* a, int64_t a_row, const T* b, int64_t columns, int64_t steps,
+               bool go_on) {
+  constexpr int kL = kLanes<T>, kVectors = rows == 1 ? 4 : 2;
+  if (steps < kSteps) return outer<T, rows>(c, g.n, a, a_row, g.a_column, b, g.n, columns, steps, go_on);
+  T block[kSteps * rows];
+  for (int p = 0; p < kSteps; ++p) {
+    for (int i = 0; i < rows; ++i) block[p * rows + i] = a[i * a_row + p * g.a_column];
+  }
+  int64_t j = 0;
+  for (; j + kVectors * kL <= columns; j += kVectors * kL) {
+    add_steps<T, rows, kVectors>(c + j, g.n, block, b + j, g.n, kL, go_on);
+  }
+  for_lanes<T>(j, columns, [=, &block](int64_t at, int64_t lanes) __attribute__((always_inline)) {
+    add_steps<T, rows, 1>(c + at, g.n, block, b + at, g.n, lanes, go_on);
+  });
+}
+
+// By as many columns as leave room for kSteps rows of B in the first level.
+template <class T>
+void product_of_few_rows(const MatmulArgs& g, int64_t begin, int64_t end) {
+  constexpr int64_t kSegment = 1024;
+  const int64_t a_row = row_of_a<T>(g), last = end * kRowColumns < g.n ? end * kRowColumns : g.n;
+  for (int64_t j = begin * kRowColumns; j < last; j += kSegment) {
+    const int64_t columns = last - j < kSegment ? last - j : kSegment;
+    T* const c = static_cast<T*>(g.c) + j;
+    const T* const b = static_cast<const T*>(g.b) + j;
+    bool go_on = g.accumulate;
+    for (int64_t i = 0; g.bias && i < g.m; ++i) {
+      memcpy(c + i * g.n, static_cast<const T*>(g.bias) + j, static_cast<size_t>(columns) * sizeof(T));
+      go_on = true;
+    }
+    for (int64_t p = 0; p < g.k; p += kSteps, go_on = true) {
+      const int64_t steps = g.k - p < kSteps ? g.k - p : kSteps;
+      for (int64_t i = 0; i < g.m; i += kOuterRows) {
+        constexpr decltype(&add_steps<T, 1>) kBy[] = {add_steps<T, 1>, add_steps<T, 2>, add_steps<T, 3>,
+                                                      add_steps<T, 4>};
+        const int64_t rows = g.m - i < kOuterRows ? g.m - i : kOuterRows;
+        kBy[rows - 1](g, c + i * g.n, start_of_a<T>(g) + i * a_row + p * g.a_column, a_row, b + p * g.n, columns, steps,
+                      go_on);
+      }
+    }
+    for (int64_t i = 0; i < g.m; ++i) apply_row<T>(g.activation, c + i * g.n, c + i * g.n, columns, g.alpha);
+  }
+}
+
+// --- few dots --------------------------------------------------------------------------------------------------------
+
 // Dots of x (n) with `rows` rows, in vectors that are still to be summed over their lanes. The order is that of fold.
 template <class T, int rows>
 RANVIER_INLINE void dot_lanes(Vec<T>* to, const T* x, const T* b, int64_t b_row, int64_t n) {
@@ -207,7 +321,7 @@ void dots(T* c, const T* x, const T* b, int64_t b_row, int64_t columns, int64_t 
 constexpr int64_t kDotColumns = 16;  // of C, rows of B, in a chunk
 
 template <class T>
-void product_of_few_rows(const MatmulArgs& g, int64_t begin, int64_t end) {
+void product_of_few_dots(const MatmulArgs& g, int64_t begin, int64_t end) {
   const int64_t groups = chunks_of(g.n, kDotColumns);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t batch = g.batches == 1 ? 0 : chunk / groups, column = (chunk - batch * groups) * kDotColumns;

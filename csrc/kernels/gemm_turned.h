@@ -23,7 +23,7 @@ bool turns(const MatmulArgs& g) {
   constexpr int64_t kL = kLanes<T>;
   const bool full = (g.m + kL - 1) % kL >= kL / 2;
   return kFused && g.transposed && full && g.m <= kTurnedRows && g.n * g.k >= kTurnedSize &&
-         g.n >= kTurnedColumns * g.m && g.k >= kTurnedSteps && !few_rows(g) && g.a_row == g.k && g.a_column == 1 &&
+         g.n >= kTurnedColumns * g.m && g.k >= kTurnedSteps && !few_dots(g) && g.a_row == g.k && g.a_column == 1 &&
          g.batches == 1 && !g.accumulate && !g.bias && !g.source && !g.update && !g.row_sum &&
          g.activation == Activation::linear;
 }
