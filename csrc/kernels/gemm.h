@@ -475,11 +475,12 @@ int64_t matmul_chunks(const MatmulArgs& g) {
 // (16x1024x1024: 1.7 times as fast, 512^3 1.3), and unless B stays in the second level for three.
 template <class T>
 bool packs(const MatmulArgs& g) {
-  constexpr int64_t kFar = 256;                                                                           // columns
-  constexpr int64_t kFew = kRepeat<T> > 1 ? 48 : 140, kMany = kRepeat<T> > 1 ? 48 : 600, kManyAfar = 14;  // rows
-  if (g.transposed) return g.m > kFew;
-  const int64_t many = kRepeat<T> > 1 && !near<T>(g) ? kManyAfar : kMany;
-  return g.n >= kFar && g.m > many && g.k > kFewSteps;
+  constexpr bool kAlone = kRepeat<T> > 1;
+  constexpr int64_t kFar = 256;                       // columns
+  constexpr int64_t kTransposed = kAlone ? 48 : 140;  // rows
+  constexpr int64_t kNear = kAlone ? 48 : 600, kAfar = kAlone ? 14 : 600;
+  if (g.transposed) return g.m > kTransposed;
+  return g.n >= kFar && g.m > (near<T>(g) ? kNear : kAfar) && g.k > kFewSteps;
 }
 
 // B in panels: panel j holds columns j * width.. of B, row after row. Chunks: a panel.
