@@ -47,7 +47,7 @@ def test_product_backward(measure, work, who):
     measure(work, who)
 
 
-@beside(*(Dense(*shape) for shape in LAYERS))
+@beside(*(Dense(*shape) for shape in (*SQUARES, *LAYERS)))
 def test_dense(measure, work, who):
     measure(work, who)
 

@@ -342,6 +342,7 @@ class Matmul {
     t.lanes = columns - (vectors - 1) * kLanes<T>;
     t.go_on = run.p0 > 0 || g_.accumulate;
     t.relu = run.last && g_.activation == Activation::relu;
+    t.from_afar = g_.m == 1 && bytes_of_b<T>(g_) > kSecondLevel;
     const bool another = panel + 1 < part.panel_1;
     const T* ahead = g_.packed && blocks_.large && another ? t.b + width_ * g_.k : nullptr;
     if (g_.transposed) {
