@@ -96,6 +96,19 @@ def test_few_rows_have_the_bits_of_any_batch(activation, kernel, dtype, threads)
             np.testing.assert_array_equal(y, whole[:rows])
 
 
+def test_rows_through_a_kernel_larger_than_caches(dtype, threads):
+    x, w, b, _ = draw(40, 1801, 3607, dtype)
+    whole = ops.dense(x, w, b, activation="relu")
+    assert_close(whole, reference.dense(x, w, b, activation="relu"), "product", dtype=dtype, terms=1801)
+    for count in (1, 2, 3):
+        threads(count)
+        for rows in (1, 8, 9, 11, 14, 15):
+            y = Output((rows, 3607), dtype)
+            ops.dense(x[:rows], w, b, activation="relu", out=y.array)
+            y.assert_intact()
+            np.testing.assert_array_equal(y.array, whole[:rows])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7])
 def test_few_rows_by_every_width(rows, dtype):
     """Tiles of 1 to 16 vectors, the last of them whole or not."""
