@@ -99,7 +99,8 @@ def test_few_rows_have_the_bits_of_any_batch(activation, kernel, dtype, threads)
 def test_rows_through_a_kernel_larger_than_caches(dtype, threads):
     x, w, b, _ = draw(40, 1801, 3607, dtype)
     whole = ops.dense(x, w, b, activation="relu")
-    assert_close(whole, reference.dense(x, w, b, activation="relu"), "product", dtype=dtype, terms=1801)
+    expected = reference.dense(x, w, b, activation="relu")
+    assert_close(whole, expected, "product", dtype=dtype, terms=1801)
     for count in (1, 2, 3):
         threads(count)
         for rows in (1, 8, 9, 11, 14, 15):
