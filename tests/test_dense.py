@@ -103,7 +103,7 @@ def test_rows_through_a_kernel_larger_than_caches(dtype, threads):
     assert_close(whole, expected, "product", dtype=dtype, terms=1801)
     for count in (1, 2, 3):
         threads(count)
-        for rows in (1, 8, 9, 11, 14, 15):
+        for rows in (1, 4, 8, 9, 11, 14, 15):
             y = Output((rows, 3607), dtype)
             ops.dense(x[:rows], w, b, activation="relu", out=y.array)
             y.assert_intact()

@@ -40,8 +40,8 @@ constexpr int64_t kBlock = kBlockTiles<T> * 1024;
 // are read whole (1 to 8 rows by 4096x1024: 1.2 to 1.5 times as fast; by 1024x1024, 4 MB, no difference). Where several
 // tiles read B itself they do so too: the first brings what the others find in the second level.
 constexpr int64_t kStrip = 256;
-// A B this large comes from memory each time. Two tiles of three vectors read it faster than one of two (9 to 14 rows
-// by 3000x3000: 1.3 times, by 2048x3072 1.04; by 2000x2000, which stays in a cache, 0.9).
+// A B this large comes from memory each time, which likes long pieces: up to kRows rows are tiles of three at most,
+// eight vectors wide (4 to 14 rows by 3000x3000: 1.3 to 1.5 times as fast; by 2000x2000, which stays in a cache, 0.7).
 constexpr int64_t kFromMemory = 24 << 20;
 constexpr int64_t kRoomyTiles = 5;  // from which on kRoomy rows at a time pay, if A's fall into one set
 
@@ -58,12 +58,12 @@ RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   constexpr int kWidths[] = {kMostVectors, 8, 6, 4};
   const bool is_near = near<T>(g);
   const auto fits = [&](int vectors) { return is_near || g.n >= 2 * vectors * kLanes<T>; };
+  if (kVectorBytes == 64 && g.m > most_rows(8) && g.m <= kRows && bytes_of_b<T>(g) >= kFromMemory && fits(8)) return 8;
   for (const int vectors : kWidths) {
     if (g.m <= most_rows(vectors) && fits(vectors)) return vectors;
   }
   if (is_near || !fits(3)) return 2;
-  const int64_t bytes = bytes_of_b<T>(g);
-  const int64_t most = g.m <= kRows ? (bytes >= kFromMemory ? 2 : 1) : bytes > kSecondLevel && kRows > 6 ? 6 : 3;
+  const int64_t most = g.m <= kRows ? 1 : bytes_of_b<T>(g) > kSecondLevel && kRows > 6 ? 6 : 3;
   return chunks_of(g.m, most_rows(3)) <= most ? 3 : 2;
 }
 
