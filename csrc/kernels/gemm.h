@@ -51,7 +51,17 @@ constexpr int64_t kBand = 64;
 
 // Of a tile: few rows take more than two. A B from afar is for all threads; there three vectors pay as well, and so do
 // some tiles of three, in strips: two or three tiles of two vectors would copy B's panels (16x1024x1024: 1.4 times as
-// fast, 24x1000x1000: 1.07 times).
+// fast). Up to how many tiles: rows of B so many bytes apart fall into few sets of the first level, and a panel of them
+// is slow to copy (24x1024x1024 in strips: 1.25 times as fast; 24x2000x2000 0.9).
+constexpr int64_t kFewSets = 1024;
+template <class T>
+RANVIER_INLINE int64_t most_in_strips(const MatmulArgs& g) {
+  const int64_t bytes = bytes_of_b<T>(g);
+  if (g.m <= kRows) return 1;
+  if (bytes <= kSecondLevel || kRows <= 6) return 3;
+  if (g.n * static_cast<int64_t>(sizeof(T)) % kFewSets != 0) return 2;
+  return bytes <= kHuge ? 6 : 4;
+}
 template <class T>
 RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
   if (g.packed || g.transposed) return 2;
@@ -63,8 +73,7 @@ RANVIER_INLINE int vectors_of(const MatmulArgs& g) {
     if (g.m <= most_rows(vectors) && fits(vectors)) return vectors;
   }
   if (is_near || !fits(3)) return 2;
-  const int64_t most = g.m <= kRows ? 1 : bytes_of_b<T>(g) > kSecondLevel && kRows > 6 ? 6 : 3;
-  return chunks_of(g.m, most_rows(3)) <= most ? 3 : 2;
+  return chunks_of(g.m, most_rows(3)) <= most_in_strips<T>(g) ? 3 : 2;
 }
 
 // How C is cut: a chunk is a panel's columns of a group of tiles.
