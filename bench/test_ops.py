@@ -12,6 +12,7 @@ from works import (
     Gather,
     Product,
     ProductBackward,
+    ProductByView,
     beside,
 )
 
@@ -39,6 +40,7 @@ FUNCTIONS = ("exp", "log", "tanh", "sigmoid", "erf", "gelu", "relu")
 @beside(
     *(Product(*shape) for shape in (*SQUARES, (2048, 384, 1536))),
     Product(1024, 1024, 1024, np.float64),
+    *(ProductByView(rows, 1024, 1024) for rows in (1, 4, 16, 64, 1024)),
 )
 def test_product(measure, work, who):
     measure(work, who)

@@ -84,6 +84,21 @@ class Product(Work, benchmark.Product):
         return compiled(lambda x, w: x @ w, x, w)
 
 
+class ProductByView(Product):
+    """y = x v^T: the second operand is a view."""
+
+    def __init__(self, m, k, n):
+        super().__init__(m, k, n)
+        self.name += " by w.T"
+
+    def draw(self):
+        x, w = super().draw()
+        return x, np.ascontiguousarray(w.T).T
+
+    def jax(self, x, w):
+        return compiled(lambda x, v: x @ v.T, x, w.T)
+
+
 class ProductBackward(Work, benchmark.ProductBackward):
     def oracle(self):
         x, w, dy = self.draw()

@@ -295,6 +295,91 @@ def test_layouts(layout, dtype):
         np.testing.assert_array_equal(g, e)
 
 
+def within(a, down=1, across=1, gap=0):
+    """a's values in an array of NaN: each down-th row and across-th column, then `gap` columns."""
+    rows, columns = a.shape[0] * down, a.shape[1] * across
+    wide = afloat(np.full((rows, columns + gap), np.nan, a.dtype))
+    wide[::down, :columns:across] = a
+    return wide[::down, :columns:across]
+
+
+VIEWS = {
+    "transposed": lambda a: within(a.T).T,
+    "columns": lambda a: within(a, gap=3),
+    "rows": lambda a: within(a, down=2),
+    "both": lambda a: within(a, down=3, across=2),
+    "transposed columns": lambda a: within(a.T, gap=5).T,
+}
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "gelu"])
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (1, 300, 301), (3, 300, 301), (5, 70, 90), (200, 9, 70), (150, 130, 37)]  # small
+    + [(16, 300, 301), (33, 500, 400), (31, 1500, 700), (8, 700, 400)]  # few rows
+    + [(400, 1100, 600), (700, 310, 300), (300, 2100, 400)],  # blocked, packed, in runs of k
+    ids=str,
+)
+def test_views_are_read_where_they_lie(shape, view, activation, dtype, threads):
+    x, w, b, dy = draw(*shape, dtype)
+    y = ops.dense(x, w, b, activation=activation)
+    gradients = ops.dense_backward(dy, x, y, w, b, activation=activation)
+    x_view, w_view = VIEWS[view](x), VIEWS[view](w)
+
+    def same(actual, expected, terms):  # dots, of a few rows, have an order of their own
+        if shape[0] <= 4:
+            return assert_close(actual, expected, "product", dtype=dtype, terms=terms)
+        return np.testing.assert_array_equal(actual, expected)
+
+    bits = []
+    for count in (1, 2, 3):
+        threads(count)
+        for a, c in ((x_view, w), (x, w_view), (x_view, w_view)):
+            out = Output(y.shape, dtype)
+            ops.dense(a, c, b, activation=activation, out=out.array)
+            out.assert_intact()
+            same(out.array, y, shape[1])
+            dx, dw, db = ops.dense_backward(dy, a, y, c, b, activation=activation)
+            same(dx, gradients[0], shape[2])
+            same(dw, gradients[1], shape[0])
+            same(db, gradients[2], shape[0])
+            bits.append([g.tobytes() for g in (out.array, dx, dw, db)])
+    assert bits[:3] == bits[3:6] == bits[6:]
+
+
+def test_views_of_many_rows(dtype):
+    x, w, b, dy = draw(4100, 20, 33, dtype)
+    for view in VIEWS.values():
+        y = ops.dense(view(x), view(w), b, activation="gelu")
+        expected = reference.dense(x, w, b, activation="gelu")
+        assert_close(y, expected, "product", dtype=dtype, terms=20)
+        got = ops.dense_backward(dy, view(x), y, view(w), b, activation="gelu")
+        expected = reference.dense_backward(dy, x, y, w, b, activation="gelu")
+        check_backward(got, expected, x, w, dtype)
+
+
+def test_windows_and_repeated_rows(dtype):
+    """Views whose elements are read several times."""
+    r = np.random.default_rng(10)
+    signal, w = r.normal(size=90).astype(dtype), r.normal(size=(20, 35)).astype(dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(signal, 20)
+    np.testing.assert_array_equal(ops.dense(windows, w), ops.dense(windows.copy(), w))
+    taps = np.lib.stride_tricks.sliding_window_view(signal[:54], 35)
+    np.testing.assert_array_equal(ops.dense(w.T, taps), ops.dense(w.T, taps.copy()))
+    for row in (np.broadcast_to(signal[:20], (9, 20)), np.broadcast_to(signal[:9, None], (9, 20))):
+        np.testing.assert_array_equal(ops.dense(row, w), ops.dense(row.copy(), w))
+
+
+def test_out_amid_a_view_is_refused(dtype):
+    x, w, b, _ = draw(6, 6, 6, dtype)
+    before = x.copy()
+    for call in (lambda: ops.dense(x.T, w, b, out=x), lambda: ops.dense(w, x.T, b, out=x)):
+        with pytest.raises(ValueError, match=r"\[dense\].*shares memory"):
+            call()
+    np.testing.assert_array_equal(x, before)
+
+
 def test_layouts_with_leading_axes(dtype):
     r = np.random.default_rng(5)
     x, w = r.normal(size=(3, 4, 6)).astype(dtype), r.normal(size=(6, 5)).astype(dtype)

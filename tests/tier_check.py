@@ -57,6 +57,18 @@ def check_dense(r, dtype):
             expected = reference.dense_backward(dy, x, y, w, b, activation=name)
             for g, e, terms in zip(got, expected, (n, m, m), strict=True):
                 same(g, e, "product", dtype, terms)
+    for m in (3, 16, 33, 260):  # dots; some rows, turned over; a product of many
+        x, w, dy = (
+            normal(r, (300, m), dtype).T,
+            normal(r, (203, 300), dtype).T,
+            normal(r, (m, 203), dtype),
+        )
+        y = ops.dense(x, w, activation="relu")
+        same(y, reference.dense(x, w, activation="relu"), "product", dtype, 300)
+        got = ops.dense_backward(dy, x, y, w, activation="relu")
+        expected = reference.dense_backward(dy, x, y, w, activation="relu")
+        for g, e, terms in zip(got[:2], expected[:2], (203, m), strict=True):
+            same(g, e, "product", dtype, terms)
 
 
 def check_conv(r, dtype):

@@ -14,16 +14,16 @@ constexpr int64_t kFewSteps = 12;
 struct MatmulArgs {
   void* c;           // T (m, n)
   const void* a;     // T (m, k), element (i, p) at a[i * a_row + p * a_column]: either operand of a gradient
-  const void* b;     // T (k, n), or in the panels that pack made
+  const void* b;     // T (k, n), whose rows are b_row apart, or in the panels that pack made
   const void* bias;  // T (n) or null
-  int64_t m, n, k, a_row, a_column;
+  int64_t m, n, k, a_row, a_column, b_row;
   Activation activation;  // any but softmax
   double alpha;
   bool accumulate;           // add to c; then no bias
   bool packed;               // b is in panels
   const UpdateArgs* update;  // c is a variable's gradient, and this its optimizer's step, taken tile by tile; or null
 
-  bool transposed = false;  // b is (n, k), and not packed
+  bool transposed = false;  // b is (n, k), its rows b_row apart, and not packed
   bool turned = false;      // and a is in panels instead: pack(n = m, transposed), if turns(args) says so
   // The sum of b's rows, from the same pass: where c is a kernel's gradient, its bias's.
   void* row_sum = nullptr;   // T (n) or null
@@ -43,8 +43,8 @@ struct MatmulArgs {
 // The second operand of a product in panels. Chunks: packed_size / (k * columns of a panel): chunks_of(n, panel).
 struct PackArgs {
   void* packed;   // T (packed_size(n, k))
-  const void* b;  // T (k, n), or (n, k) if transposed
-  int64_t n, k;
+  const void* b;  // T (k, n), or (n, k) if transposed, whose rows are b_row apart
+  int64_t n, k, b_row;
   bool transposed;
 };
 

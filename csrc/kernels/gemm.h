@@ -59,7 +59,7 @@ RANVIER_INLINE int64_t most_in_strips(const MatmulArgs& g) {
   const int64_t bytes = bytes_of_b<T>(g);
   if (g.m <= kRows) return 1;
   if (bytes <= kSecondLevel || kRows <= 6) return 3;
-  if (g.n * static_cast<int64_t>(sizeof(T)) % kFewSets != 0) return 2;
+  if (g.b_row * static_cast<int64_t>(sizeof(T)) % kFewSets != 0) return 2;
   return bytes <= kHuge ? 6 : 4;
 }
 template <class T>
@@ -236,7 +236,7 @@ class Matmul {
         width_(blocks_.vectors * kLanes<T>),
         bands_(g.update && blocks_.large),
         consumes_(g.update && !g.accumulate && blocks_.vectors == 2 && g.k <= kDepth),
-        far_(g.n >= 256 || !near<T>(g)),
+        far_(g.b_row >= 256 || !near<T>(g)),
         a_row_(row_of_a<T>(g)),
         a_(start_of_a<T>(g)) {}
 
@@ -348,8 +348,8 @@ class Matmul {
     t.c_row = c_row;
     t.a_row = a_step;
     t.a_column = blocks_.copies ? copy_.a_column : g_.a_column;
-    t.b = part.b + (g_.packed ? column * g_.k + run.p0 * width_ : run.p0 * g_.n + column);
-    t.b_row = padded ? width_ : g_.n;
+    t.b = part.b + (g_.packed ? column * g_.k + run.p0 * width_ : run.p0 * g_.b_row + column);
+    t.b_row = padded ? width_ : g_.b_row;
     t.bias = g_.bias ? static_cast<const T*>(g_.bias) + column : nullptr;
     t.depth = run.depth;
     t.lanes = columns - (vectors - 1) * kLanes<T>;
@@ -359,7 +359,7 @@ class Matmul {
     const bool another = panel + 1 < part.panel_1;
     const T* ahead = g_.packed && blocks_.large && another ? t.b + width_ * g_.k : nullptr;
     if (g_.transposed) {
-      pack_transposed(panels_[0], part.b + column * g_.k + run.p0, g_.k, columns, run.depth);
+      pack_transposed(panels_[0], part.b + column * g_.b_row + run.p0, g_.b_row, columns, run.depth);
       t.b = panels_[0];
     }
     const bool has_copy = part.copies && copied_.b == t.b && copied_.depth == run.depth;
@@ -403,8 +403,8 @@ class Matmul {
         padded = true;
       } else if (copied_.b) {
         const int64_t from = (i - helper_0) * copied_.share;
-        t.next = copied_.b + from * g_.n;
-        t.next_row = g_.n;
+        t.next = copied_.b + from * g_.b_row;
+        t.next_row = g_.b_row;
         t.next_rows = clip(copied_.depth - from, 0, copied_.share);
         t.next_steps = run.depth / copied_.share;
         t.kept = panels_[1 - reading_] + from * width_;
@@ -428,7 +428,7 @@ class Matmul {
     }
     const int64_t depth = g_.k - p0 < part.depth ? g_.k - p0 : part.depth, share = chunks_of(depth, helpers);
     if ((after + 1) * width_ > g_.n || kNextSteps * share > run.depth) return {};
-    return {part.b + p0 * g_.n + after * width_, depth, share};
+    return {part.b + p0 * g_.b_row + after * width_, depth, share};
   }
 
   // What becomes of a tile of C that is complete.
@@ -494,7 +494,7 @@ bool packs(const MatmulArgs& g) {
   constexpr int64_t kTransposed = kAlone ? 48 : 140;  // rows
   constexpr int64_t kNear = kAlone ? 48 : 600, kAfar = kAlone ? 14 : 600;
   if (g.transposed) return g.m > kTransposed;
-  return g.n >= kFar && g.m > (near<T>(g) ? kNear : kAfar) && g.k > kFewSteps;
+  return g.b_row >= kFar && g.m > (near<T>(g) ? kNear : kAfar) && g.k > kFewSteps;
 }
 
 // B in panels: panel j holds columns j * width.. of B, row after row. Chunks: a panel.
@@ -507,8 +507,8 @@ void pack(const PackArgs& g, int64_t begin, int64_t end) {
     const int64_t column = panel * width, most = (end - panel < together ? end - panel : together) * width;
     const int64_t columns = g.n - column < most ? g.n - column : most;
     T* const to = static_cast<T*>(g.packed) + column * g.k;
-    g.transposed ? pack_transposed(to, b + column * g.k, g.k, columns, g.k)
-                 : pack_panels(to, b + column, g.n, columns, g.k);
+    g.transposed ? pack_transposed(to, b + column * g.b_row, g.b_row, columns, g.k)
+                 : pack_panels(to, b + column, g.b_row, columns, g.k);
   }
 }
 

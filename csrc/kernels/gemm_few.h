@@ -3,7 +3,8 @@
 //
 //   few steps  C (m, n) = A B,   k small: a kernel's gradient is written once, several rows at a time
 //   few rows   C (m, n) = A B,   m small: a kernel is read once, several rows at a time, while C waits in a cache
-//   few dots   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once
+//   few dots   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once; so is a
+//              product by a transposed view
 #pragma once
 
 #include "kernels/dense.h"
@@ -41,13 +42,14 @@ RANVIER_INLINE bool few_steps(const MatmulArgs& g) {
 template <class T>
 RANVIER_INLINE bool few_rows(const MatmulArgs& g) {
   const int64_t bytes = bytes_of_b<T>(g);
-  const bool apart = bytes >= kHuge || (bytes > kSecondLevel && g.n * static_cast<int64_t>(sizeof(T)) % kSameSet == 0);
+  const bool apart =
+      bytes >= kHuge || (bytes > kSecondLevel && g.b_row * static_cast<int64_t>(sizeof(T)) % kSameSet == 0);
   return g.m <= kFewRows && apart && !g.packed && !g.transposed && !g.update && !g.row_sum && !g.through &&
          g.batches == 1;
 }
 RANVIER_INLINE bool few_dots(const MatmulArgs& g) {
-  return g.transposed && g.m <= (g.k < kLongDot ? kFewShort : kFewDots) && g.a_column == 1 && !g.bias && !g.source &&
-         !g.update && !g.row_sum && g.activation == Activation::linear;
+  return g.transposed && g.m <= (g.k < kLongDot ? kFewShort : kFewDots) && g.a_column == 1 && !g.source && !g.update &&
+         !g.row_sum;
 }
 template <class T>
 RANVIER_INLINE int64_t row_of_a(const MatmulArgs& g) {
@@ -141,16 +143,16 @@ void product_of_few_steps(const MatmulArgs& g, int64_t begin, int64_t end) {
     T* c = static_cast<T*>(g.c) + batch * g.c_batch + row * g.n;
     const T* a = static_cast<const T*>(g.a) + batch * g.a_batch + row * g.a_row;
     const T* b = static_cast<const T*>(g.b) + batch * g.b_batch;
-    if (g.row_sum && row == 0) sum_rows(static_cast<T*>(g.row_sum), b, g.n, g.n, g.k, g.add_row_sum);
+    if (g.row_sum && row == 0) sum_rows(static_cast<T*>(g.row_sum), b, g.b_row, g.n, g.k, g.add_row_sum);
     if (!g.update) {
-      outer(rows, c, g.n, a, g.a_row, g.a_column, b, g.n, g.n, g.k, g.accumulate);
+      outer(rows, c, g.n, a, g.a_row, g.a_column, b, g.b_row, g.n, g.k, g.accumulate);
       continue;
     }
     for (int64_t j = 0; j < g.n; j += kSegment) {
       const int64_t columns = g.n - j < kSegment ? g.n - j : kSegment;
       T* to = keep ? c + j : gradient;
       const int64_t to_row = keep ? g.n : kSegment;
-      outer(rows, to, to_row, a, g.a_row, g.a_column, b + j, g.n, columns, g.k, g.accumulate);
+      outer(rows, to, to_row, a, g.a_row, g.a_column, b + j, g.b_row, columns, g.k, g.accumulate);
       update<T>(*g.update, {to, row * g.n + j, rows, columns, g.n, to_row});
     }
   }
@@ -195,17 +197,17 @@ template <class T, int rows>
 void add_steps(const MatmulArgs& g, T* c, const T* a, int64_t a_row, const T* b, int64_t columns, int64_t steps,
                bool go_on) {
   constexpr int kL = kLanes<T>, kVectors = rows == 1 ? 4 : 2;
-  if (steps < kSteps) return outer<T, rows>(c, g.n, a, a_row, g.a_column, b, g.n, columns, steps, go_on);
+  if (steps < kSteps) return outer<T, rows>(c, g.n, a, a_row, g.a_column, b, g.b_row, columns, steps, go_on);
   T block[kSteps * rows];
   for (int p = 0; p < kSteps; ++p) {
     for (int i = 0; i < rows; ++i) block[p * rows + i] = a[i * a_row + p * g.a_column];
   }
   int64_t j = 0;
   for (; j + kVectors * kL <= columns; j += kVectors * kL) {
-    add_steps<T, rows, kVectors>(c + j, g.n, block, b + j, g.n, kL, go_on);
+    add_steps<T, rows, kVectors>(c + j, g.n, block, b + j, g.b_row, kL, go_on);
   }
   for_lanes<T>(j, columns, [=, &block](int64_t at, int64_t lanes) __attribute__((always_inline)) {
-    add_steps<T, rows, 1>(c + at, g.n, block, b + at, g.n, lanes, go_on);
+    add_steps<T, rows, 1>(c + at, g.n, block, b + at, g.b_row, lanes, go_on);
   });
 }
 
@@ -229,8 +231,8 @@ void product_of_few_rows(const MatmulArgs& g, int64_t begin, int64_t end) {
         constexpr decltype(&add_steps<T, 1>) kBy[] = {add_steps<T, 1>, add_steps<T, 2>, add_steps<T, 3>,
                                                       add_steps<T, 4>};
         const int64_t rows = g.m - i < kOuterRows ? g.m - i : kOuterRows;
-        kBy[rows - 1](g, c + i * g.n, start_of_a<T>(g) + i * a_row + p * g.a_column, a_row, b + p * g.n, columns, steps,
-                      go_on);
+        kBy[rows - 1](g, c + i * g.n, start_of_a<T>(g) + i * a_row + p * g.a_column, a_row, b + p * g.b_row, columns,
+                      steps, go_on);
       }
     }
     for (int64_t i = 0; i < g.m; ++i) apply_row<T>(g.activation, c + i * g.n, c + i * g.n, columns, g.alpha);
@@ -326,10 +328,13 @@ void product_of_few_dots(const MatmulArgs& g, int64_t begin, int64_t end) {
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     const int64_t batch = g.batches == 1 ? 0 : chunk / groups, column = (chunk - batch * groups) * kDotColumns;
     const int64_t columns = g.n - column < kDotColumns ? g.n - column : kDotColumns;
-    const T* b = static_cast<const T*>(g.b) + batch * g.b_batch + column * g.k;
+    const T* b = static_cast<const T*>(g.b) + batch * g.b_batch + column * g.b_row;
     for (int64_t i = 0; i < g.m; ++i) {
       T* c = static_cast<T*>(g.c) + batch * g.c_batch + i * g.n + column;
-      dots(c, static_cast<const T*>(g.a) + batch * g.a_batch + i * g.a_row, b, g.k, columns, g.k, g.accumulate);
+      if (g.bias) memcpy(c, static_cast<const T*>(g.bias) + column, static_cast<size_t>(columns) * sizeof(T));
+      dots(c, static_cast<const T*>(g.a) + batch * g.a_batch + i * g.a_row, b, g.b_row, columns, g.k,
+           g.accumulate || g.bias);
+      if (g.activation != Activation::linear) apply_row<T>(g.activation, c, c, columns, g.alpha);
       if (g.through) {
         backward_row<T>(g.through_activation, c, c, static_cast<const T*>(g.through) + i * g.n + column, columns,
                         g.through_alpha);

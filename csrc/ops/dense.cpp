@@ -16,18 +16,18 @@ void matmul(const Tensor& c, Tensor a, Tensor b, const Tensor& other, MatmulArgs
   const KernelTable& k = engine::kernels();
   const DType dtype = c.dtype;
   const int wide = dtype == DType::f64;
-  const auto packed = [&](const Tensor& from, int64_t n, bool transposed) {
+  const auto packed = [&](const Tensor& from, int64_t n, int64_t row, bool transposed) {
     const Tensor panels = scratch(dtype, {k.packed_size[wide](n, args.k)});
-    run(k.pack, dtype, PackArgs{panels.data, from.data, n, args.k, transposed}, chunks_of(n, k.panel[wide]),
+    run(k.pack, dtype, PackArgs{panels.data, from.data, n, args.k, row, transposed}, chunks_of(n, k.panel[wide]),
         static_cast<double>(n * args.k) * 0.15, {writes(panels), reads(from)});
     return panels;
   };
   if (k.turns[wide](args)) {
-    a = packed(a, args.m, true);
+    a = packed(a, args.m, args.a_row, true);
     args.a = a.data;
     args.turned = true;
   } else if (k.packs[wide](args)) {
-    b = packed(b, args.n, args.transposed);
+    b = packed(b, args.n, args.b_row, args.transposed);
     args.b = b.data;
     args.packed = true;
     args.transposed = false;
@@ -59,8 +59,9 @@ struct Operands {
 };
 Operands operands(py::handle x_, py::handle w_, py::handle b_, const char* op, bool in_place = false) {
   Operands o;
-  o.x = in_place ? read_in_place(x_) : read_float(x_, op, "x");
-  o.w = read_like(w_, o.x, op, "the kernel");
+  o.x = in_place ? read_in_place(x_) : read_float(x_, op, "x", Layout::view);
+  o.w = read_like(w_, o.x, op, "the kernel", Layout::view);
+  if (o.w.view_row > 1 && o.w.view_column > 1) make_contiguous(o.w);
   if (o.x.shape.size() < 2) {
     value_error(op, "x must have at least 2 dimensions (rows, columns); x is " + text_of(o.x.shape) +
                         ": for one row use x[None]");
@@ -97,14 +98,37 @@ bool in_place(const Tensor& x) {
 // again. A large kernel's products are not.
 bool is_tall(const Operands& o) {
   constexpr int64_t kTall = 4096, kSmall = 1 << 18;
-  return o.rows >= kTall && o.inputs * o.outputs <= kSmall;
+  return o.rows >= kTall && o.inputs * o.outputs <= kSmall && !o.x.view_row && !o.w.view_row;
+}
+
+// An operand of a product, or its transpose.
+struct Side {
+  const Tensor& t;
+  bool turned = false;
+};
+// c (m, n) = a (m, k) b (k, n)
+MatmulArgs product_of(const Tensor& c, const Side& a, const Side& b, int64_t m, int64_t n, int64_t k) {
+  MatmulArgs args{};
+  args.c = c.data;
+  args.a = a.t.data;
+  args.b = b.t.data;
+  args.m = m;
+  args.n = n;
+  args.k = k;
+  args.a_row = a.turned ? a.t.column_step() : a.t.row_step();
+  args.a_column = a.turned ? a.t.row_step() : a.t.column_step();
+  const bool by_columns = b.t.column_step() != 1;
+  args.b_row = by_columns ? b.t.column_step() : b.t.row_step();
+  args.transposed = by_columns != b.turned;
+  return args;
 }
 
 void product(const Tensor& y, const Operands& o, Activation f, double alpha) {
   if (is_tall(o) && !in_place(o.x)) return pointwise(y, o.x, o.w, o.b, f, alpha);
-  MatmulArgs args{
-      y.data, o.x.data, o.w.data, o.b ? o.b.data : nullptr, o.rows, o.outputs, o.inputs, o.inputs, 1, f, alpha,
-      false,  false,    nullptr};
+  MatmulArgs args = product_of(y, {o.x}, {o.w}, o.rows, o.outputs, o.inputs);
+  args.bias = o.b ? o.b.data : nullptr;
+  args.activation = f;
+  args.alpha = alpha;
   if (in_place(o.x)) {
     args.source = o.x.buffer->unread->source;
     args.feed = o.x.buffer->unread->feed;
@@ -182,8 +206,9 @@ const UpdateArgs* last_use_update(Buffer& v) {
 void kernel_gradient(const GradientSlot& dw, const GradientSlot& db, const Operands& o, const Tensor& dz) {
   if (is_tall(o)) return pointwise_kernel_gradient(dw, db, o.x, dz);
   const UpdateArgs* update = o.w.buffer ? last_use_update(*o.w.buffer) : nullptr;
-  MatmulArgs args{dw.tensor.data, o.x.data,           dz.data, nullptr, o.inputs, o.outputs, o.rows, 1,
-                  o.inputs,       Activation::linear, 0,       dw.add,  false,    update};
+  MatmulArgs args = product_of(dw.tensor, {o.x, true}, {dz}, o.inputs, o.outputs, o.rows);
+  args.accumulate = dw.add;
+  args.update = update;
   args.row_sum = db.tensor ? db.tensor.data : nullptr;
   args.add_row_sum = db.add;
   matmul(dw.tensor, o.x, dz, Tensor(), args, db.tensor);
@@ -198,9 +223,7 @@ void bias_gradient(const GradientSlot& db, const Operands& o, const Tensor& dz) 
 // dx = dz w^T. Where x is an activation's output, dx is taken through that as well, tile by tile.
 void input_gradient(const Tensor& dx, const Operands& o, const Tensor& dz) {
   if (is_tall(o)) return pointwise_input_gradient(dx, dz, o.w, o.x);
-  MatmulArgs args{dx.data,   dz.data, o.w.data,           nullptr, o.rows, o.inputs, o.outputs,
-                  o.outputs, 1,       Activation::linear, 0,       false,  false,    nullptr};
-  args.transposed = true;
+  MatmulArgs args = product_of(dx, {dz}, {o.w, true}, o.rows, o.inputs, o.outputs);
   if (goes_through(o.x, dx)) {
     args.through = o.x.data;
     args.through_activation = o.x.buffer->activation;
@@ -234,7 +257,12 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
                           py::handle activation, py::handle alpha, py::handle out) {
   const char* op = "dense_backward";
   const Activation f = activation_from(activation, op);
-  const Operands o = operands(x_, w_, b_, op);
+  Operands o = operands(x_, w_, b_, op);
+  const bool small = is_small(o, f);
+  if (small) {
+    make_contiguous(o.x);
+    make_contiguous(o.w);
+  }
   const Tensor dy = read_like(dy_, o.x, op, "dy");
   require_shape(dy, o.y_shape, op, "dy", "x and the kernel give");
   Tensor y;
@@ -247,7 +275,7 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     value_error(op, "y, the forward pass's output, is needed");
   }
 
-  if (o.w.buffer && is_small(o, f)) {
+  if (o.w.buffer && small) {
     const GradientSlot dw = gradient_slot(o.w), db = gradient_slot(o.b);
     const Tensor dx = o.x.constant() ? Tensor() : scratch(o.x.dtype, o.x.shape);
     small_backward(dx, dw, db, o, dy, y, f, alpha_from(alpha, f));
@@ -284,7 +312,7 @@ py::object dense_backward(py::handle dy_, py::handle x_, py::handle y_, py::hand
     refuse_overlap(*target, o.w, op, "the kernel");
     refuse_overlap(*target, dy, op, "dy");
   }
-  if (is_small(o, f)) {
+  if (small) {
     small_backward(dx, {dw, false}, {db, false}, o, dy, y, f, alpha_from(alpha, f));
     return py::make_tuple(dx.object, dw.object, db ? db.object : py::object(py::none()));
   }

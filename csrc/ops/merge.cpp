@@ -340,6 +340,7 @@ void products(const Tensor& c, const Side& a, const Side& b, int64_t samples, in
   args.k = k;
   args.a_row = a.turned ? 1 : k;
   args.a_column = a.turned ? m : 1;
+  args.b_row = b.turned ? k : n;
   args.transposed = b.turned;
   args.batches = samples;
   args.c_batch = m * n;

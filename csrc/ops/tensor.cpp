@@ -97,13 +97,31 @@ Tensor view(py::array a, DType dtype) {
   return t;
 }
 
-bool is_plain(const py::array& a) {
-  constexpr int kWanted = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_;
-  return (py::detail::array_proxy(a.ptr())->flags & kWanted) == kWanted && a.dtype().byteorder() != '>' &&
+bool is_native(const py::array& a, int flags = 0) {
+  flags |= NumPy::NPY_ARRAY_ALIGNED_;
+  return (py::detail::array_proxy(a.ptr())->flags & flags) == flags && a.dtype().byteorder() != '>' &&
          a.dtype().byteorder() != '<';
 }
+bool is_plain(const py::array& a) {
+  return is_native(a, NumPy::NPY_ARRAY_C_CONTIGUOUS_);
+}
 
-Tensor from_object(py::handle object, const char* op, const char* name, bool half = false) {
+// Sees a matrix as a Tensor where it lies, if its steps are whole and lead forwards.
+bool view_in_steps(const py::array& a, DType dtype, Tensor& t) {
+  const auto* proxy = py::detail::array_proxy(a.ptr());
+  if (proxy->nd != 2 || !is_native(a)) return false;
+  const int64_t size = bytes_of(dtype), rows = proxy->dimensions[0], columns = proxy->dimensions[1];
+  // A dimension of one element has any step.
+  const int64_t column = columns == 1 ? size : proxy->strides[1],
+                row = rows == 1 ? column * columns : proxy->strides[0];
+  if (row <= 0 || column <= 0 || row % size != 0 || column % size != 0) return false;
+  t = view(a, dtype);
+  t.view_row = row / size;
+  t.view_column = column / size;
+  return true;
+}
+
+Tensor from_object(py::handle object, const char* op, const char* name, Layout layout, bool half = false) {
   if (is_buffer(object)) return from_buffer(object);
   auto a =
       NumPy::get().PyArray_Check_(object.ptr()) ? py::reinterpret_borrow<py::array>(object) : py::array::ensure(object);
@@ -119,6 +137,8 @@ Tensor from_object(py::handle object, const char* op, const char* name, bool hal
                std::string(name) + " has dtype " + dtype_text(a) + "; convert it to float32 or float64 with .astype");
   }
   if (number == kHalf || !is_plain(a)) {
+    Tensor t;
+    if (layout == Layout::view && view_in_steps(a, dtype, t)) return t;
     constexpr int kFlags = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_ | NumPy::NPY_ARRAY_FORCECAST_;
     a = py::reinterpret_steal<py::array>(
         NumPy::get().PyArray_FromAny_(a.ptr(), numpy_dtype(dtype).release().ptr(), 0, 0, kFlags, nullptr));
@@ -202,11 +222,11 @@ DType dtype_from(py::handle object) {
 }
 
 Tensor read(py::handle object, const char* op, const char* name) {
-  return from_object(object, op, name, true);
+  return from_object(object, op, name, Layout::contiguous, true);
 }
 
-Tensor read_float(py::handle object, const char* op, const char* name) {
-  Tensor t = from_object(object, op, name);
+Tensor read_float(py::handle object, const char* op, const char* name, Layout layout) {
+  Tensor t = from_object(object, op, name, layout);
   if (t.dtype != DType::f32 && t.dtype != DType::f64) {
     type_error(op, std::string(name) + " has dtype " + engine::name_of(t.dtype) +
                        "; convert it to float32 or float64 with .astype");
@@ -214,13 +234,17 @@ Tensor read_float(py::handle object, const char* op, const char* name) {
   return t;
 }
 
-Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name) {
-  Tensor t = from_object(object, op, name);
+Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name, Layout layout) {
+  Tensor t = from_object(object, op, name, layout);
   if (t.dtype != like.dtype) {
     type_error(op, std::string(name) + " has dtype " + engine::name_of(t.dtype) + " where the other arguments have " +
                        engine::name_of(like.dtype) + "; convert one with .astype");
   }
   return t;
+}
+
+void make_contiguous(Tensor& t) {
+  if (t.view_row) t = from_object(t.object, "", "", Layout::contiguous);
 }
 
 Tensor write(py::handle object, DType dtype, const Shape& shape, const char* op, const char* name) {

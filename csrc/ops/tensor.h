@@ -21,33 +21,46 @@ using engine::Buffer;
 using engine::Shape;
 using engine::text_of;
 
-// An argument, C-contiguous and in native byte order (copied if it was not).
+// An argument, C-contiguous and in native byte order (copied if it was not, but see Layout).
 struct Tensor {
   py::object object;         // the array or Buffer that owns the data; empty where an optional argument is None
   Buffer* buffer = nullptr;  // null: an array
   char* data = nullptr;
   DType dtype = DType::f32;
   Shape shape;
+  int64_t view_row = 0, view_column = 0;  // steps, in elements, of a view that was left as it is; else 0
 
   explicit operator bool() const { return object.ptr() != nullptr; }
   int64_t size() const { return engine::size_of(shape); }
-  int64_t bytes() const { return size() * bytes_of(dtype); }
+  int64_t bytes() const {  // from the first element to the last
+    const int64_t span = view_row ? (rows() - 1) * view_row + (columns() - 1) * view_column + 1 : size();
+    return span * bytes_of(dtype);
+  }
   int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   int64_t rows() const {  // all dimensions but the last
     int64_t n = 1;
     for (size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
     return n;
   }
+  int64_t row_step() const { return view_row ? view_row : columns(); }
+  int64_t column_step() const { return view_row ? view_column : 1; }
   bool constant() const { return buffer && buffer->constant; }
 };
 
 // Whether it is a Buffer; else it may be an array.
 bool is_buffer(py::handle object);
 
+// What a Tensor may be: contiguous only, or also a view of two dimensions, such as a transposed matrix or some columns
+// of a larger one, whose row_step and column_step the op heeds.
+enum class Layout { contiguous, view };
+
 // Reads an argument. `op` and `name` are for the message of a TypeError.
-Tensor read(py::handle object, const char* op, const char* name);        // any number type; float16 as float32
-Tensor read_float(py::handle object, const char* op, const char* name);  // float32 or float64
-Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name);  // the same float type
+Tensor read(py::handle object, const char* op, const char* name);  // any number type; float16 as float32
+Tensor read_float(py::handle object, const char* op, const char* name,
+                  Layout layout = Layout::contiguous);  // float32 or float64
+Tensor read_like(py::handle object, const Tensor& like, const char* op, const char* name,
+                 Layout layout = Layout::contiguous);  // the same float type
+void make_contiguous(Tensor& t);                       // copies a view
 
 // A place to write to, changed in place: never a copy, so it must be contiguous, writable and of this type and shape.
 Tensor write(py::handle object, DType dtype, const Shape& shape, const char* op, const char* name);

@@ -1,10 +1,11 @@
 """The kernels as functions on NumPy arrays.
 
 Arrays are float32 or float64, the same in all arguments of a call; results have that type. Inputs
-that are not C-contiguous, or not in native byte order, are copied; `out` never is, so it must be
-contiguous, native and of the result's shape and dtype. Each `*_backward` stands beside its forward
-and takes the gradient of the output first. Everything raises ValueError for shapes that do not fit
-and TypeError for dtypes, with the op's name, both shapes and the likely mend.
+that are not C-contiguous, or not in native byte order, are copied (but see `dense`); `out` never
+is, so it must be contiguous, native and of the result's shape and dtype. Each `*_backward` stands
+beside its forward and takes the gradient of the output first. Everything raises ValueError for
+shapes that do not fit and TypeError for dtypes, with the op's name, both shapes and the likely
+mend.
 
 Layers call the same functions with `Buffer`s, the engine's arrays, and get Buffers back; where
 `w` or `b` is a layer's variable, its gradient is added to the variable's own.
