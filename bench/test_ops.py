@@ -13,6 +13,7 @@ from works import (
     Product,
     ProductBackward,
     ProductByView,
+    Products,
     beside,
 )
 
@@ -43,6 +44,11 @@ FUNCTIONS = ("exp", "log", "tanh", "sigmoid", "erf", "gelu", "relu")
     *(ProductByView(rows, 1024, 1024) for rows in (1, 4, 16, 64, 1024)),
 )
 def test_product(measure, work, who):
+    measure(work, who)
+
+
+@beside(Products(48, 256, 64, 256), Products(32, 128, 128, 32), Products(64, 1, 64, 256))
+def test_products(measure, work, who):
     measure(work, who)
 
 

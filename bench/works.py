@@ -17,7 +17,8 @@ import pytest
 
 import ranvier
 import reference
-from ranvier import benchmark
+from ranvier import benchmark, ops
+from ranvier.benchmark.works import normal
 
 PEERS = {"torch": "torch", "jax": "jax", "keras": "tensorflow"}  # each with what it needs
 LIBRARIES = ("ranvier", "numpy", *(name for name, needs in PEERS.items() if find_spec(needs)))
@@ -97,6 +98,38 @@ class ProductByView(Product):
 
     def jax(self, x, w):
         return compiled(lambda x, v: x @ v.T, x, w.T)
+
+
+class Products(Product):
+    """For each sample y = x v^T, as attention has it of queries and keys."""
+
+    def __init__(self, samples, m, k, n):
+        super().__init__(m, k, n)
+        self.samples, self.flop = samples, samples * self.flop
+        self.name = f"{samples} {self.name.replace('product', 'products')} by v.T"
+
+    def draw(self):
+        m, k, n = self.shape
+        return normal(self.samples, m, k), normal(self.samples, n, k, seed=1)
+
+    def oracle(self):
+        return reference.dot(*self.draw(), axes=2)
+
+    def ranvier(self, x, v):
+        y = np.empty((self.samples, x.shape[1], v.shape[1]), x.dtype)
+        return lambda: ops.dot(x, v, axes=2, out=y)
+
+    def numpy(self, x, v):
+        y = np.empty((self.samples, x.shape[1], v.shape[1]), x.dtype)
+        return lambda: np.matmul(x, v.transpose(0, 2, 1), out=y)
+
+    def torch(self, x, v):
+        torch, x, v = torch_of(x, v)
+        y = torch.empty(self.samples, x.shape[1], v.shape[1])
+        return lambda: torch.bmm(x, v.transpose(1, 2), out=y)
+
+    def jax(self, x, v):
+        return compiled(lambda x, v: x @ v.transpose(0, 2, 1), x, v)
 
 
 class ProductBackward(Work, benchmark.ProductBackward):

@@ -2,7 +2,6 @@
 #include "ops/tensor.h"
 
 namespace ranvier::ops {
-namespace {
 
 // About 150 flops a nanosecond on one core, and what must at least be read once.
 double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
@@ -10,6 +9,8 @@ double product_cost(DType dtype, int64_t m, int64_t n, int64_t k) {
   return scale * (2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / 150 +
                   static_cast<double>(m * k + k * n + m * n) / 10);
 }
+
+namespace {
 
 // `other` is what the call reads beside a and b. Packs one of these where that pays.
 void matmul(const Tensor& c, Tensor a, Tensor b, const Tensor& other, MatmulArgs args, const Tensor& row_sum = {}) {

@@ -346,8 +346,8 @@ void products(const Tensor& c, const Side& a, const Side& b, int64_t samples, in
   args.c_batch = m * n;
   args.a_batch = m * k;
   args.b_batch = k * n;
-  run(table.matmul, dtype, args, table.matmul_chunks[wide](args), static_cast<double>(samples * m) * n * k * 0.02,
-      {writes(c), reads(a.t), reads(b.t)});
+  run(table.matmul, dtype, args, table.matmul_chunks[wide](args),
+      static_cast<double>(samples) * product_cost(dtype, m, n, k), {writes(c), reads(a.t), reads(b.t)});
 }
 
 struct Dot {

@@ -144,6 +144,9 @@ void mark_activation(const Tensor& y, Activation f, double alpha);
 // Whether a gradient of x is taken through the activation (x.buffer's) whose output x is; then it is marked so.
 bool goes_through(const Tensor& x, const Tensor& dx);
 
+// How long one thread needs for a product of (m, k) and (k, n), in nanoseconds.
+double product_cost(DType dtype, int64_t m, int64_t n, int64_t k);
+
 // Shared by dense and activation: y = f(x), and dx = dy f'.
 void run_activation(const Tensor& y, const Tensor& x, Activation f, double alpha);
 void run_activation_backward(const Tensor& dx, const Tensor& dy, const Tensor& x, const Tensor& y, Activation f,
