@@ -14,6 +14,7 @@ from works import (
     ProductBackward,
     ProductByView,
     Products,
+    Transpose,
     beside,
 )
 
@@ -64,6 +65,17 @@ def test_dense(measure, work, who):
 
 @beside(*(Elementwise(function, size) for function in FUNCTIONS for size in SIZES))
 def test_elementwise(measure, work, who):
+    measure(work, who)
+
+
+@beside(
+    Transpose((1024, 1024), (1, 0)),
+    Transpose((3000, 3000), (1, 0)),
+    Transpose((32, 3, 64, 64), (0, 2, 3, 1)),
+    Transpose((32, 28, 28, 64), (0, 3, 1, 2)),
+    Transpose((128, 64, 512), (1, 0, 2)),
+)
+def test_transpose(measure, work, who):
     measure(work, who)
 
 

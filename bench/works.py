@@ -161,6 +161,44 @@ class Dense(Work, benchmark.Dense):
         return compiled(lambda x, w, b: jax.nn.relu(x @ w + b), x, w, b)
 
 
+class Transpose(Work):
+    """y = x with its axes in another order, in memory."""
+
+    def __init__(self, shape, axes):
+        self.shape, self.axes = shape, axes
+        self.name = f"transpose {'x'.join(map(str, shape))} to {''.join(map(str, axes))}"
+        self.memory = self.bytes = 8 * math.prod(shape)
+
+    def draw(self):
+        return (normal(*self.shape),)
+
+    def oracle(self):
+        return self.draw()[0].transpose(self.axes)
+
+    def _like(self):
+        return np.empty([self.shape[d] for d in self.axes], np.float32)
+
+    def ranvier(self, x):
+        y = self._like()
+        return lambda: ops.transpose(x, self.axes, out=y)
+
+    def numpy(self, x):
+        y = self._like()
+
+        def run():
+            np.copyto(y, x.transpose(self.axes))
+            return y
+
+        return run
+
+    def torch(self, x):
+        _, x, y = torch_of(x, self._like())
+        return lambda: y.copy_(x.permute(self.axes))
+
+    def jax(self, x):
+        return compiled(lambda x: x.transpose(self.axes) + 0, x)
+
+
 class Elementwise(Work, benchmark.Elementwise):
     def oracle(self):
         def exact(x):

@@ -8,6 +8,7 @@
 #include "kernels/dense.h"
 #include "kernels/gemm_few.h"
 #include "kernels/gemm_tile.h"
+#include "kernels/turn.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
@@ -35,23 +36,6 @@ RANVIER_INLINE int64_t turned_tiles(const MatmulArgs& g) {
 template <class T>
 RANVIER_INLINE int64_t turned_chunks(const MatmulArgs& g) {
   return 2 * chunks_of(turned_tiles<T>(g), 2 * kTurnedTiles);  // even work for two threads
-}
-
-// c (columns, rows) = the transposed of `from`, whose rows are from_row apart; rows of c are c_row apart.
-template <class T>
-void turn(T* c, int64_t c_row, const T* from, int64_t from_row, int64_t rows, int64_t columns) {
-  constexpr int64_t kL = kLanes<T>;
-  for (int64_t row = 0; row < rows; row += kL) {
-    const int64_t lanes = rows - row < kL ? rows - row : kL;
-    for (int64_t column = 0; column < columns; column += kL) {
-      Vec<T> square[kL];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kL; ++i) square[i] = load(from + (row + i) * from_row + column);
-      transpose_square<T>(square);
-      const int64_t count = columns - column < kL ? columns - column : kL;
-      for (int64_t j = 0; j < count; ++j) store_lanes(c + (column + j) * c_row + row, square[j], lanes);
-    }
-  }
 }
 
 // Chunks: some tiles of C^T, whose columns are all of C's rows.
@@ -88,7 +72,7 @@ void product_turned(const MatmulArgs& g, int64_t begin, int64_t end) {
       }
     }
     T* const c = static_cast<T*>(g.c) + first;
-    turn(c, g.n, turned, kTurnedRows, rows, g.m);
+    turn(c, turned, g.m, rows, g.n, kTurnedRows);
     for (int64_t i = 0; i < g.m; ++i) {
       T* const row = c + i * g.n;
       if (g.activation != Activation::linear) apply_row<T>(g.activation, row, row, rows, g.alpha);

@@ -50,7 +50,7 @@ struct KernelTable {
   TypedKernel conv_pack, conv, conv_input_gradient, conv_kernel_gradient, part_sums;
   ConvPlan (*depthwise_plan[2])(const ConvGeometry&);
   TypedKernel depthwise, depthwise_input_gradient, depthwise_kernel_gradient;
-  Kernel transpose;
+  TypedKernel transpose;
   WinogradPlan (*winograd_plan[2])(const ConvGeometry&);  // by DType
   TypedKernel winograd, winograd_kernel, winograd_gradient, winograd_sum;
   TypedKernel resample, resample_backward, draw_uniform;

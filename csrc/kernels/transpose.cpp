@@ -1,61 +1,54 @@
 // Axes in another order.
 #include "kernels/transpose.h"
 
-#include "kernels/loops.h"
 #include "kernels/tier.h"
+#include "kernels/turn.h"
 
 namespace ranvier::RANVIER_TIER {
 namespace {
 
-// y (rows, columns), its rows y_step apart, from x, whose columns are x_step apart: squares, so that the lines of both
-// stay in the cache.
 template <class T>
-void turn(T* y, const T* x, int64_t rows, int64_t columns, int64_t y_step, int64_t x_step) {
-  constexpr int64_t kColumnsAtOnce = 32;
-  for (int64_t first = 0; first < columns; first += kColumnsAtOnce) {
-    const int64_t last = first + kColumnsAtOnce < columns ? first + kColumnsAtOnce : columns;
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = first; c < last; ++c) y[r * y_step + c] = x[r + c * x_step];
-    }
+void copy(T* y, const T* x, int64_t rows, int64_t columns, int64_t y_step, int64_t x_step) {
+  for (int64_t r = 0; r < rows; ++r) {
+    map_lanes<T>(y + r * y_step, x + r * x_step, columns, [](Vec<T> v) __attribute__((always_inline)) { return v; });
   }
 }
 
+template <class T>
 void transpose(const TransposeArgs& a, int64_t begin, int64_t end) {
   const int last = a.axes - 1;
-  const int64_t rows = a.sizes[a.turned], columns = a.sizes[last];
-  const int64_t down = chunks_of(rows, kTurn), across = chunks_of(columns, kTurnColumns);
+  const int64_t rows = a.sizes[a.rows], columns = a.sizes[last], row_step = a.steps[a.rows], step = a.steps[last];
+  const TransposedPiece piece = transposed_piece(columns);
+  const int64_t down = chunks_of(rows, piece.rows), across = chunks_of(columns, piece.columns);
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     int64_t rest = chunk / (down * across);
     const int64_t part = chunk - rest * down * across;
-    const int64_t row = part / across * kTurn, column = part % across * kTurnColumns;
-    int64_t from = row + column * a.steps[last], to = column, step = 1, row_step = 1;
+    const int64_t row = part / across * piece.rows, column = part % across * piece.columns;
+    int64_t from = row * row_step + column * step, to = column, y_step = 1, y_row = 0;
     for (int d = last; d >= 0; --d) {
-      if (d == a.turned) row_step = step;
-      if (d != a.turned && d != last) {
+      if (d == a.rows) {
+        y_row = y_step;
+        to += row * y_row;
+      } else if (d != last) {
         const int64_t i = rest % a.sizes[d];
         rest /= a.sizes[d];
         from += i * a.steps[d];
-        to += i * step;
+        to += i * y_step;
       }
-      step *= a.sizes[d];
+      y_step *= a.sizes[d];
     }
-    to += row * row_step;
-    const int64_t n = rows - row < kTurn ? rows - row : kTurn;
-    const int64_t wide = columns - column < kTurnColumns ? columns - column : kTurnColumns;
-    if (a.bytes == 4) {
-      turn(reinterpret_cast<uint32_t*>(a.y) + to, reinterpret_cast<const uint32_t*>(a.x) + from, n, wide, row_step,
-           a.steps[last]);
-    } else {
-      turn(reinterpret_cast<uint64_t*>(a.y) + to, reinterpret_cast<const uint64_t*>(a.x) + from, n, wide, row_step,
-           a.steps[last]);
-    }
+    T* const y = static_cast<T*>(a.y) + to;
+    const T* const x = static_cast<const T*>(a.x) + from;
+    const int64_t high = rows - row < piece.rows ? rows - row : piece.rows;
+    const int64_t wide = columns - column < piece.columns ? columns - column : piece.columns;
+    step == 1 ? copy(y, x, high, wide, y_row, row_step) : turn(y, x, high, wide, y_row, step);
   }
 }
 
 }  // namespace
 
 void fill_transpose(KernelTable& table) {
-  table.transpose = entry<TransposeArgs, transpose>;
+  table.transpose = typed(TransposeArgs, transpose);
 }
 
 }  // namespace ranvier::RANVIER_TIER

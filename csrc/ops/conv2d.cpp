@@ -41,8 +41,8 @@ ConvPlan plan_of(const Tensor& like, const ConvGeometry& g) {
 // y (rows, b, a) = x (rows, a, b)
 void exchange_axes(const Tensor& y, const Tensor& x, int64_t a, int64_t b) {
   const int64_t rows = x.size() / (a * b);
-  const TransposeArgs args = {y.data, x.data, {rows, b, a}, {a * b, 1, b}, 3, 1, bytes_of(x.dtype)};
-  run(engine::kernels().transpose, args, rows * chunks_of(b, kTurn), static_cast<double>(x.size()) * 0.3);
+  const TransposeArgs args = {y.data, x.data, {rows, b, a}, {a * b, 1, b}, 3, 1};
+  run(engine::kernels().transpose, x.dtype, args, transpose_chunks(args), static_cast<double>(x.size()) * 0.3);
 }
 
 // The depthwise kernels want (multiplier, channels) where the op has (channels, multiplier).

@@ -121,6 +121,44 @@ bool view_in_steps(const py::array& a, DType dtype, Tensor& t) {
   return true;
 }
 
+// Large ones begin on a cache line, which NumPy's do not, and in memory that was used before.
+py::array new_array(DType dtype, const Shape& shape) {
+  constexpr int64_t kLarge = 16 << 10;
+  const int64_t bytes = engine::size_of(shape) * bytes_of(dtype);
+  if (bytes >= kLarge) {
+    auto storage = engine::allocate(bytes);
+    char* data = storage->data();
+    return as_array(std::make_shared<Buffer>(shape, dtype, std::move(storage), data));
+  }
+  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
+  PyObject* a = NumPy::get().PyArray_NewFromDescr_(
+      NumPy::get().PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
+      reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr);
+  if (!a) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(a);
+}
+
+// The elements of an array in order. (A recorded call would read the array again.)
+py::array in_order(const py::array& a, DType dtype) {
+  const auto* proxy = py::detail::array_proxy(a.ptr());
+  const int64_t size = bytes_of(dtype);
+  bool steps = is_native(a) && a.itemsize() == size && size >= 4 && !engine::recording();
+  std::vector<Axis> axes;
+  for (int d = 0; steps && d < proxy->nd; ++d) {
+    steps = proxy->strides[d] % size == 0;
+    axes.push_back({proxy->dimensions[d], proxy->strides[d] / size});
+  }
+  if (steps) {
+    const Tensor x = view(a, dtype);
+    const py::array y = new_array(dtype, x.shape);
+    if (!x.size() || reorder(view(y, dtype), x, axes)) return y;
+  }
+  constexpr int kFlags = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_ | NumPy::NPY_ARRAY_FORCECAST_;
+  PyObject* y = NumPy::get().PyArray_FromAny_(a.ptr(), numpy_dtype(dtype).release().ptr(), 0, 0, kFlags, nullptr);
+  if (!y) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(y);
+}
+
 Tensor from_object(py::handle object, const char* op, const char* name, Layout layout, bool half = false) {
   if (is_buffer(object)) return from_buffer(object);
   auto a =
@@ -139,29 +177,9 @@ Tensor from_object(py::handle object, const char* op, const char* name, Layout l
   if (number == kHalf || !is_plain(a)) {
     Tensor t;
     if (layout == Layout::view && view_in_steps(a, dtype, t)) return t;
-    constexpr int kFlags = NumPy::NPY_ARRAY_C_CONTIGUOUS_ | NumPy::NPY_ARRAY_ALIGNED_ | NumPy::NPY_ARRAY_FORCECAST_;
-    a = py::reinterpret_steal<py::array>(
-        NumPy::get().PyArray_FromAny_(a.ptr(), numpy_dtype(dtype).release().ptr(), 0, 0, kFlags, nullptr));
-    if (!a) throw py::error_already_set();
+    a = in_order(a, dtype);
   }
   return view(std::move(a), dtype);
-}
-
-// Large ones begin on a cache line, which NumPy's do not, and in memory that was used before.
-py::array new_array(DType dtype, const Shape& shape) {
-  constexpr int64_t kLarge = 16 << 10;
-  const int64_t bytes = engine::size_of(shape) * bytes_of(dtype);
-  if (bytes >= kLarge) {
-    auto storage = engine::allocate(bytes);
-    char* data = storage->data();
-    return as_array(std::make_shared<Buffer>(shape, dtype, std::move(storage), data));
-  }
-  static_assert(sizeof(Py_intptr_t) == sizeof(int64_t));
-  PyObject* a = NumPy::get().PyArray_NewFromDescr_(
-      NumPy::get().PyArray_Type_, numpy_dtype(dtype).release().ptr(), static_cast<int>(shape.size()),
-      reinterpret_cast<const Py_intptr_t*>(shape.data()), nullptr, nullptr, 0, nullptr);
-  if (!a) throw py::error_already_set();
-  return py::reinterpret_steal<py::array>(a);
 }
 
 }  // namespace

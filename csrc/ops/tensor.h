@@ -144,7 +144,14 @@ void mark_activation(const Tensor& y, Activation f, double alpha);
 // Whether a gradient of x is taken through the activation (x.buffer's) whose output x is; then it is marked so.
 bool goes_through(const Tensor& x, const Tensor& dx);
 
-// How long one thread needs for a product of (m, k) and (k, n), in nanoseconds.
+// An axis of a result, and its step in what the result is read from, in elements.
+struct Axis {
+  int64_t size, step;
+};
+// y = x, whose elements lie in steps. False, and y is as it was, if there are too many axes.
+bool reorder(const Tensor& y, const Tensor& x, const std::vector<Axis>& axes);
+
+// Shared by dense and dot: how long one thread needs for a product of (m, k) and (k, n), in nanoseconds.
 double product_cost(DType dtype, int64_t m, int64_t n, int64_t k);
 
 // Shared by dense and activation: y = f(x), and dx = dy f'.

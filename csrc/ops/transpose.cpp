@@ -4,20 +4,11 @@
 #include "ops/tensor.h"
 
 namespace ranvier::ops {
-namespace {
 
-struct Axis {
-  int64_t size, step;  // in x
-};
-
-// y's axes: those of size 1 are left out, and neighbours that x has side by side as well are one.
-std::vector<Axis> walk_of(const Shape& shape, const Shape& order) {
-  Shape steps(shape.size());
-  int64_t step = 1;
-  for (size_t d = shape.size(); d-- > 0; step *= shape[d]) steps[d] = step;
+bool reorder(const Tensor& y, const Tensor& x, const std::vector<Axis>& axes) {
+  // Those of size 1 are left out, and neighbours that x has side by side as well are one.
   std::vector<Axis> walk;
-  for (const int64_t from : order) {
-    const Axis axis{shape[static_cast<size_t>(from)], steps[static_cast<size_t>(from)]};
+  for (const Axis& axis : axes) {
     if (axis.size == 1) continue;
     if (!walk.empty() && walk.back().step == axis.size * axis.step) {
       walk.back() = {walk.back().size * axis.size, axis.step};
@@ -25,47 +16,53 @@ std::vector<Axis> walk_of(const Shape& shape, const Shape& order) {
       walk.push_back(axis);
     }
   }
-  return walk;
-}
-
-py::object transpose(py::handle x_, const Shape& axes, py::handle out) {
-  const char* op = "transpose";
-  const Tensor x = read_float(x_, op, "x");
-  const int64_t rank = static_cast<int64_t>(x.shape.size());
-  Shape order = axes, sorted, shape;
-  for (int64_t& d : order) d += d < 0 ? rank : 0;
-  sorted = order;
-  std::sort(sorted.begin(), sorted.end());
-  for (int64_t d = 0; d < rank; ++d) shape.push_back(d);  // what sorted must be
-  if (sorted != shape) {
-    value_error(op, "axes must name each axis of x once: x is " + text_of(x.shape) + ", axes are " + text_of(axes));
-  }
-  for (int64_t d = 0; d < rank; ++d) shape[static_cast<size_t>(d)] = x.shape[static_cast<size_t>(order[d])];
-  const Tensor y = result(out, x, shape, op);
-  refuse_overlap(y, x, op, "x");
-  if (y.buffer) y.buffer->constant = x.constant();
-  if (!x.size()) return y.object;
-
-  std::vector<Axis> walk = walk_of(x.shape, order);
-  if (walk.empty() || walk.back().step == 1) {  // rows stay rows: single elements of the turned axis are whole rows
-    walk.push_back({1, 0});
-  }
-  if (walk.size() < 2) walk.insert(walk.begin(), {1, 1});
-  if (walk.size() > kAxes) value_error(op, "x has too many axes: " + text_of(x.shape));
+  const auto rows = [&] {
+    return std::find_if(walk.begin(), walk.end(), [](const Axis& axis) { return axis.step == 1; });
+  };
+  while (walk.size() < 2 || rows() == walk.end()) walk.insert(walk.begin(), {1, 1});
+  if (walk.size() > kAxes) return false;
   TransposeArgs args{};
   args.y = y.data;
   args.x = x.data;
   args.axes = static_cast<int>(walk.size());
-  for (int d = 0; d < args.axes; ++d) {
-    args.sizes[d] = walk[static_cast<size_t>(d)].size;
-    args.steps[d] = walk[static_cast<size_t>(d)].step;
-    if (args.steps[d] == 1) args.turned = d;
+  // Where the last is contiguous rows stay rows.
+  args.rows = walk.back().step == 1 ? args.axes - 2 : static_cast<int>(rows() - walk.begin());
+  for (size_t d = 0; d < walk.size(); ++d) {
+    args.sizes[d] = walk[d].size;
+    args.steps[d] = walk[d].step;
   }
-  args.bytes = bytes_of(x.dtype);
-  const int64_t rows = args.sizes[args.turned], columns = args.sizes[args.axes - 1];
-  const int64_t parts = chunks_of(rows, kTurn) * chunks_of(columns, kTurnColumns);
-  run(engine::kernels().transpose, args, x.size() / (rows * columns) * parts, static_cast<double>(x.size()) * 0.5,
+  const DType moved = bytes_of(x.dtype) == 4 ? DType::f32 : DType::f64;
+  run(engine::kernels().transpose, moved, args, transpose_chunks(args), static_cast<double>(y.size()) * 0.5,
       {writes(y), reads(x)});
+  return true;
+}
+
+namespace {
+
+py::object transpose(py::handle x_, const Shape& axes, py::handle out) {
+  const char* op = "transpose";
+  const Tensor x = read_float(x_, op, "x");
+  const size_t rank = x.shape.size();
+  Shape order = axes, sorted, all;
+  for (int64_t& d : order) d += d < 0 ? static_cast<int64_t>(rank) : 0;
+  sorted = order;
+  std::sort(sorted.begin(), sorted.end());
+  for (size_t d = 0; d < rank; ++d) all.push_back(static_cast<int64_t>(d));
+  if (sorted != all) {
+    value_error(op, "axes must name each axis of x once: x is " + text_of(x.shape) + ", axes are " + text_of(axes));
+  }
+  std::vector<Axis> of_x(rank), walk;
+  int64_t step = 1;
+  for (size_t d = rank; d-- > 0; step *= x.shape[d]) of_x[d] = {x.shape[d], step};
+  Shape shape;
+  for (const int64_t d : order) {
+    walk.push_back(of_x[static_cast<size_t>(d)]);
+    shape.push_back(walk.back().size);
+  }
+  const Tensor y = result(out, x, shape, op);
+  refuse_overlap(y, x, op, "x");
+  if (y.buffer) y.buffer->constant = x.constant();
+  if (x.size() && !reorder(y, x, walk)) value_error(op, "x has too many axes: " + text_of(x.shape));
   return y.object;
 }
 
