@@ -36,7 +36,7 @@ LAYERS = (
     (1, 10, 5),
 )
 SIZES = (8192, 1_000_000, 16_000_000)
-FUNCTIONS = ("exp", "log", "tanh", "sigmoid", "erf", "gelu", "relu")
+FUNCTIONS = ("exp", "log", "sin", "tanh", "sigmoid", "erf", "gelu", "relu")
 
 
 @beside(

@@ -202,8 +202,8 @@ class Transpose(Work):
 class Elementwise(Work, benchmark.Elementwise):
     def oracle(self):
         def exact(x):
-            if self.function == "log":
-                return (np.log(x.astype(np.float64)),)
+            if self.function in ("log", "sin"):
+                return (getattr(np, self.function)(x.astype(np.float64)),)
             if self.function == "erf":
                 return (np.vectorize(math.erf, otypes=[np.float64])(x),)
             name = {"exp": "exponential"}.get(self.function, self.function)

@@ -1,4 +1,4 @@
-// Sine and cosine over the whole range, in double: the argument less a multiple of pi/2, kept to twice the digits.
+// Sine and cosine over the whole range: the argument less a multiple of pi/2, of a double kept to twice the digits.
 #pragma once
 
 #include "kernels/functions.h"
@@ -72,13 +72,15 @@ RANVIER_INLINE Angle reduce_large(double x) {
   return {high, low, minus ? -n : n};
 }
 
+// Up to which |x| the multiple's products with parts of pi/2 of 33 digits are exact.
+constexpr double kLargest = 0x1p20;
+
 // sin(x + quarters * pi/2)
 RANVIER_INLINE Vec<double> sine(Vec<double> x, int quarters) {
   constexpr double kSin[] = {-0.16666666666666632,   0.0083333333333224149,   -0.00019841269829807984,
                              2.7557313691950856e-06, -2.5050758117328939e-08, 1.5896795640439832e-10};
   constexpr double kCos[] = {0.041666666666666602,    -0.0013888888888874138, 2.4801587289489123e-05,
                              -2.7557314354094001e-07, 2.087572348712337e-09,  -1.1359657831863923e-11};
-  constexpr double kLimit = 0x1p20;
   using C = Constants<double>;
   // x - n pi/2 with pi/2 in parts of 33 digits, whose products with n < 2^20 are exact
   const Vec<double> round = splat<double>(C::kRound), shifted = x * 0.63661977236758134308 + round;
@@ -89,12 +91,10 @@ RANVIER_INLINE Vec<double> sine(Vec<double> x, int quarters) {
   const Vec<double> tail = d_lost + e_lost - n * 0x1.b839a252049c1p-104;
   Vec<double> high = e + tail, low = tail - (high - e);
   IVec<double> quarter = bits<double>(shifted) - bits<double>(round);
-  const IVec<double> in_range = abs<double>(x) <= kLimit;
-  int64_t all = -1;
-  for (int l = 0; l < kLanes<double>; ++l) all &= in_range[l];
-  if (__builtin_expect(!all, 0)) {
+  const IVec<double> out_of_range = ~(abs<double>(x) <= kLargest);
+  if (__builtin_expect(any(out_of_range), 0)) {
     for (int l = 0; l < kLanes<double>; ++l) {
-      if (in_range[l]) continue;
+      if (!out_of_range[l]) continue;
       const Angle angle = reduce_large(x[l]);
       high[l] = angle.high;
       low[l] = angle.low;
@@ -111,18 +111,37 @@ RANVIER_INLINE Vec<double> sine(Vec<double> x, int quarters) {
   return (quarter & 2) != 0 ? -y : y;
 }
 
-// In float: the same in double, rounded.
+// In double, rounded: shorter polynomials, and no second digits.
 RANVIER_INLINE Vec<float> sine(Vec<float> x, int quarters) {
-  constexpr int kHalf = kLanes<double>;
-  Vec<float> y;
+  constexpr double kSin[] = {-0.16666666640745967846, 0.0083333292988989641822, -0.00019839310349679803929,
+                             2.7181032500266352331e-06};
+  constexpr double kCos[] = {-0.49999999693865539353, 0.041666620288086980135, -0.0013886679463873098558,
+                             2.4383361518743719536e-05};
+  using C = Constants<double>;
+  const IVec<float> out_of_range = ~(abs<float>(x) <= static_cast<float>(kLargest));
+  const bool large = any(out_of_range);
+  Vec<double> y[2];
 #pragma GCC unroll 2
-  for (int h = 0; h < 2; ++h) {
-    Vec<double> wide;
-    for (int l = 0; l < kHalf; ++l) wide[l] = static_cast<double>(x[h * kHalf + l]);
-    wide = sine(wide, quarters);
-    for (int l = 0; l < kHalf; ++l) y[h * kHalf + l] = static_cast<float>(wide[l]);
+  for (int half = 0; half < 2; ++half) {
+    const Vec<double> wide = as_double(x, half), shifted = fma(wide, splat(0.63661977236758134308), splat(C::kRound));
+    const Vec<double> n = shifted - C::kRound;
+    Vec<double> r = fma(n, splat(-0x1.0b4611a626331p-34), fma(n, splat(-0x1.921fb544p+0), wide));
+    IVec<double> quarter = bits<double>(shifted);
+    if (__builtin_expect(large, 0)) {
+      for (int l = 0; l < kLanes<double>; ++l) {
+        if (!out_of_range[half * kLanes<double> + l]) continue;
+        const Angle angle = reduce_large(wide[l]);
+        r[l] = angle.high;
+        quarter[l] = angle.n;
+      }
+    }
+    quarter += quarters;
+    const Vec<double> t = r * r;
+    const Vec<double> sine = fma(r * t, polynomial<double>(kSin, t), r);
+    const Vec<double> cosine = fma(t, polynomial<double>(kCos, t), splat(1.0));
+    y[half] = from_bits<double>(bits<double>((quarter & 1) != 0 ? cosine : sine) ^ ((quarter & 2) << 62));
   }
-  return y;
+  return as_float(y[0], y[1]);
 }
 
 template <class T>

@@ -270,6 +270,45 @@ RANVIER_INLINE IVec<float> widen(float, const uint32_t* p) {
   return v;
 }
 
+// The lower or upper half of x's lanes in double, and back.
+#if defined(__AVX512F__)
+RANVIER_INLINE Vec<double> as_double(Vec<float> x, int half) {
+  const __m512d all = (__m512d)x;
+  const __m256d part = half == 0 ? _mm512_castpd512_pd256(all) : _mm512_maskz_extractf64x4_pd(0xF, all, 1);
+  return (Vec<double>)_mm512_maskz_cvtps_pd(0xFF, _mm256_castpd_ps(part));
+}
+RANVIER_INLINE Vec<float> as_float(Vec<double> low, Vec<double> high) {
+  const __m256 a = _mm512_maskz_cvtpd_ps(0xFF, (__m512d)low), b = _mm512_maskz_cvtpd_ps(0xFF, (__m512d)high);
+  const __m512d first = _mm512_castpd256_pd512(_mm256_castps_pd(a));
+  return (Vec<float>)_mm512_maskz_insertf64x4(0xFF, first, _mm256_castps_pd(b), 1);
+}
+#elif defined(__AVX2__)
+RANVIER_INLINE Vec<double> as_double(Vec<float> x, int half) {
+  const __m256 all = (__m256)x;
+  return (Vec<double>)_mm256_cvtps_pd(half == 0 ? _mm256_castps256_ps128(all) : _mm256_extractf128_ps(all, 1));
+}
+RANVIER_INLINE Vec<float> as_float(Vec<double> low, Vec<double> high) {
+  return (Vec<float>)_mm256_set_m128(_mm256_cvtpd_ps((__m256d)high), _mm256_cvtpd_ps((__m256d)low));
+}
+#elif defined(__x86_64__)
+RANVIER_INLINE Vec<double> as_double(Vec<float> x, int half) {
+  const __m128 all = (__m128)x;
+  return (Vec<double>)_mm_cvtps_pd(half == 0 ? all : _mm_movehl_ps(all, all));
+}
+RANVIER_INLINE Vec<float> as_float(Vec<double> low, Vec<double> high) {
+  return (Vec<float>)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)low), _mm_cvtpd_ps((__m128d)high));
+}
+#else
+RANVIER_INLINE Vec<double> as_double(Vec<float> x, int half) {
+  const int l = 2 * half;
+  return Vec<double>{x[l], x[l + 1]};
+}
+RANVIER_INLINE Vec<float> as_float(Vec<double> low, Vec<double> high) {
+  return Vec<float>{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
+                    static_cast<float>(high[1])};
+}
+#endif
+
 // v in the first n lanes, `other` in the rest.
 template <class T>
 RANVIER_INLINE Vec<T> first_lanes(Vec<T> v, int64_t n, T other) {

@@ -183,6 +183,7 @@ class Elementwise(Work):
         ),
         "exp": (lambda x, out: ops.exp(x, out=out), np.exp),
         "log": (lambda x, out: ops.log(x, out=out), np.log),
+        "sin": (lambda x, out: ops.sin(x, out=out), np.sin),
         "erf": (lambda x, out: ops.erf(x, out=out), _erf),
         "tanh": (lambda x, out: ops.activation(x, "tanh", out=out), np.tanh),
         "sigmoid": (lambda x, out: ops.activation(x, "sigmoid", out=out), _sigmoid),
