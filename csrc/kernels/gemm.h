@@ -465,6 +465,7 @@ class Matmul {
 
 template <class T>
 void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
+  if (few_of_all(g)) return product_of_few<T>(g);
   if (g.turned) return product_turned<T>(g, begin, end);
   if (few_steps(g)) return product_of_few_steps<T>(g, begin, end);
   if (few_rows<T>(g)) return product_of_few_rows<T>(g, begin, end);
@@ -474,6 +475,7 @@ void matmul(const MatmulArgs& g, int64_t begin, int64_t end) {
 
 template <class T>
 int64_t matmul_chunks(const MatmulArgs& g) {
+  if (few_of_all(g)) return 1;
   if (g.turned) return turned_chunks<T>(g);
   if (few_steps(g)) return g.batches * chunks_of(g.m, kOuterRows);
   if (few_rows<T>(g)) return chunks_of(g.n, kRowColumns);

@@ -1,6 +1,7 @@
 // Products of a large matrix with a few rows or a few steps, as training by one or several examples has them: as fast
 // as the large matrix is read or written, which is along its rows. Tiles (gemm_tile.h) would take pieces of many rows.
 //
+//   few of all C (m, n) = A B,   all small: no large matrix, but a product that is over at once
 //   few steps  C (m, n) = A B,   k small: a kernel's gradient is written once, several rows at a time
 //   few rows   C (m, n) = A B,   m small: a kernel is read once, several rows at a time, while C waits in a cache
 //   few dots   C (m, n) = A B^T, m small: an input's gradient is m dots with each row of a kernel, read once; so is a
@@ -156,6 +157,24 @@ void product_of_few_steps(const MatmulArgs& g, int64_t begin, int64_t end) {
       update<T>(*g.update, {to, row * g.n + j, rows, columns, g.n, to_row});
     }
   }
+}
+
+// --- few of all ------------------------------------------------------------------------------------------------------
+
+// A few rows so short that to plan tiles takes as long as to multiply. (Of many, tiles read more of B at a time.)
+constexpr int64_t kFewOfAll = 512;
+RANVIER_INLINE bool few_of_all(const MatmulArgs& g) {
+  return g.m > 0 && g.m <= kOuterRows && g.m * g.n * g.k <= kFewOfAll && !g.packed && !g.transposed && !g.source &&
+         !g.update && !g.row_sum && !g.through && g.batches == 1;
+}
+// One chunk.
+template <class T>
+void product_of_few(const MatmulArgs& g) {
+  T* const c = static_cast<T*>(g.c);
+  for (int64_t i = 0; g.bias && i < g.m; ++i) memcpy(c + i * g.n, g.bias, static_cast<size_t>(g.n) * sizeof(T));
+  outer(g.m, c, g.n, static_cast<const T*>(g.a), g.a_row, g.a_column, static_cast<const T*>(g.b), g.b_row, g.n, g.k,
+        g.accumulate || g.bias);
+  if (g.activation != Activation::linear) apply_row<T>(g.activation, c, c, g.m * g.n, g.alpha);
 }
 
 // --- few rows --------------------------------------------------------------------------------------------------------
