@@ -18,8 +18,8 @@ def dense(
     """y = f(x w + b).
 
     Views of two dimensions, such as `w.T` or some columns of a larger array, are read where they
-    lie. Sums of up to four rows by a transposed w go in an order of their own, which may change
-    their last bits.
+    lie. Products of up to four rows by a transposed w, and the gradients of views of 4096 rows or
+    more, add up in an order of their own, which may change their last bits.
 
     Args:
         x: (..., K), at least two dimensions.
